@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Whole transfers on files: EINTR and short counts are dealt with here. Thread-safe.
+ */
+#ifndef VCF_UTIL_IO_H
+#define VCF_UTIL_IO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "util/err.h"
+
+/* Reads [off, off + len). Returns len, or fewer only at end of file, or -errno. */
+NODISCARD ssize_t io_pread_full(int fd, void *buf, size_t len, off_t off);
+
+/* Writes [off, off + len) whole. Returns 0 or -errno; on error part of it may be written.
+ */
+NODISCARD vcf_err_t io_pwrite_full(int fd, const void *buf, size_t len, off_t off);
+
+/* Writes len bytes at the file's position (pipes, sockets). Returns 0 or -errno. */
+NODISCARD vcf_err_t io_write_full(int fd, const void *buf, size_t len);
+
+/*
+ * 0 if the folder that holds `path` is ours or root's and nobody else may write to it: -EPERM if
+ * not, -ENOTDIR, -errno. For files that somebody could otherwise exchange.
+ */
+NODISCARD vcf_err_t io_check_folder_of(const char *path);
+
+/* True if all len bytes are zero. */
+bool io_is_zero(const void *buf, size_t len);
+
+#endif

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Log lines. The settings are changed only at start-up; a line is formatted into a local
+ * buffer and leaves in one write(2), so lines of several threads and processes do not
+ * mix.
+ */
+#include "util/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LINE_MAX_LEN = 2048 };
+
+static _Atomic enum log_level max_level = LOG_LEVEL_INFO;
+static _Atomic int out_fd = STDERR_FILENO;
+static _Atomic bool to_syslog;
+static _Atomic bool to_fd = true;
+static _Atomic bool tee_stderr;
+
+void log_set_level(enum log_level level)
+{
+	max_level = level;
+}
+
+void log_set_target(enum log_target target)
+{
+	to_syslog = target != LOG_TO_STDERR;
+	to_fd = target != LOG_TO_SYSLOG;
+	if (to_syslog)
+		openlog("vmcryptfs", LOG_PID | LOG_NDELAY, LOG_DAEMON);
+}
+
+vcf_err_t log_set_file(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return -errno;
+	out_fd = fd;
+	to_syslog = false;
+	to_fd = true;
+	return 0;
+}
+
+void log_tee(void)
+{
+	tee_stderr = out_fd != STDERR_FILENO;
+}
+
+void log_leave_terminal(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int out = out_fd == STDERR_FILENO ? null : out_fd;
+
+	tee_stderr = false;
+	if (null < 0)
+		return;
+	dup2(null, STDIN_FILENO);
+	dup2(out, STDOUT_FILENO);
+	dup2(out, STDERR_FILENO);
+	close(null);
+}
+
+/* Copies text with control characters made visible; returns the bytes used in dst. */
+static size_t put_visible(char *dst, size_t room, const char *src)
+{
+	static const char digits[] = "0123456789abcdef";
+	size_t n = 0;
+
+	for (; *src && n + 5 < room; src++) {
+		unsigned char c = (unsigned char)*src;
+
+		if (c >= 0x20 && c != 0x7f) {
+			dst[n++] = (char)c;
+			continue;
+		}
+		dst[n++] = '\\';
+		dst[n++] = 'x';
+		dst[n++] = digits[c >> 4];
+		dst[n++] = digits[c & 15];
+	}
+	return n;
+}
+
+static void write_line(int fd, enum log_level level, const char *text)
+{
+	static const char *const names[] = {"err", "warn", "info", "dbg"};
+	char line[LINE_MAX_LEN + 128];
+	struct timespec now;
+	struct tm tm;
+	int n;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	n = snprintf(line, sizeof(line),
+		     "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ vmcryptfs[%d] %s: ",
+		     tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
+		     tm.tm_sec, now.tv_nsec / 1000000, (int)getpid(), names[level]);
+	n += (int)put_visible(line + n, sizeof(line) - (size_t)n - 1, text);
+	line[n++] = '\n';
+	if (write(fd, line, (size_t)n) < 0)
+		return; /* nowhere left to say it */
+}
+
+void log_line(enum log_level level, const char *fmt, ...)
+{
+	static const int prio[] = {LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG};
+	char text[LINE_MAX_LEN];
+	int saved = errno;
+	va_list ap;
+
+	if (level > max_level)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (to_syslog)
+		syslog(prio[level], "%s", text);
+	if (to_fd)
+		write_line(out_fd, level, text);
+	if (tee_stderr && level <= LOG_LEVEL_WARN)
+		write_line(STDERR_FILENO, level, text);
+	if (level == LOG_LEVEL_WARN && getenv("VCF_WARN_FATAL"))
+		abort();
+	errno = saved;
+}
