@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Loading: size peek, copy into the memfd, libcryptsetup's own checks, allow-list, token.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "crypto/container_parts.h"
+#include "crypto/luks2_copies.h"
+#include "util/log.h"
+
+/* What a peek that found no container means to one who wants to open it. */
+static vcf_err_t refuse_kind(const struct peek *peek, const char *name)
+{
+	switch (peek->kind) {
+	case PEEK_CONTAINER:
+		return 0;
+	case PEEK_EMPTY:
+		return -ENODATA;
+	case PEEK_PLAINTEXT:
+		return -EPERM;
+	case PEEK_DAMAGED:
+		break;
+	}
+	log_err("%s: the LUKS header is damaged or of an unknown form", name);
+	return -EBADMSG;
+}
+
+static vcf_err_t new_from_peek(struct container **out, const struct peek *peek)
+{
+	auto_container struct container *c = NULL;
+	vcf_err_t err = container_new(&c, peek->data_off);
+
+	if (err)
+		return err;
+	c->subject.format = peek->format;
+	c->subject.sector_len = peek->sector_len;
+	err = container_set_uuid(c, peek->uuid_text);
+	if (err)
+		return err;
+	*out = STEAL_PTR(&c);
+	return 0;
+}
+
+static const char *judge(struct container *c)
+{
+	bool luks2 = c->subject.format == FORMAT_LUKS2;
+	const char *uuid;
+
+	if (crypt_load(c->cd, luks2 ? CRYPT_LUKS2 : CRYPT_LUKS1, NULL) < 0)
+		return *c->error ? c->error : "libcryptsetup refuses the header";
+	uuid = crypt_get_uuid(c->cd);
+	if (!uuid || strcasecmp(uuid, c->subject.uuid_text) != 0)
+		return "its uuid cannot be read";
+	return luks2 ? container_judge_luks2(c) : container_judge_luks1(c);
+}
+
+/* The header is in the map: has it mended, checked and its token read. */
+static vcf_err_t check(struct container *c, const char *name, bool *mended)
+{
+	bool changed = c->subject.format == FORMAT_LUKS2 && luks2_mend(c->hdr);
+	vcf_err_t err = container_attach(c);
+	const char *why;
+
+	if (err)
+		return err;
+	why = judge(c);
+	if (why) {
+		log_err("%s: header refused: %s", name, why);
+		return -EBADMSG;
+	}
+	if (mended)
+		*mended = changed;
+	return 0;
+}
+
+vcf_err_t container_load(struct container **out, int fd, const char *name, bool *mended)
+{
+	auto_container struct container *c = NULL;
+	off_t size = lseek(fd, 0, SEEK_END);
+	struct peek peek;
+	vcf_err_t err;
+
+	if (size < 0)
+		return -errno;
+	err = size_peek_fd(&peek, fd, (uint64_t)size);
+	if (!err)
+		err = refuse_kind(&peek, name);
+	if (err)
+		return err;
+	if ((uint64_t)size < peek.data_off) {
+		log_err("%s: the file ends inside its header", name);
+		return -EBADMSG;
+	}
+	err = new_from_peek(&c, &peek);
+	if (!err)
+		err = container_read_header(c, fd);
+	if (!err)
+		err = check(c, name, mended);
+	if (err)
+		return err;
+	*out = STEAL_PTR(&c);
+	return 0;
+}
+
+vcf_err_t container_load_saved(struct container **out, const void *hdr, size_t len,
+			       const char *name)
+{
+	auto_container struct container *c = NULL;
+	struct peek peek;
+	vcf_err_t err;
+
+	if (len != CONTAINER_PEEK_LEN)
+		return -EINVAL;
+	/* The file's size is not known any more: large enough not to look unfinished. */
+	size_peek(&peek, hdr, len, UINT64_MAX);
+	err = refuse_kind(&peek, name);
+	if (!err)
+		err = new_from_peek(&c, &peek);
+	if (err)
+		return err;
+	memcpy(c->hdr, hdr, len);
+	err = check(c, name, NULL);
+	if (err)
+		return err;
+	*out = STEAL_PTR(&c);
+	return 0;
+}

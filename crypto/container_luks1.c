@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * LUKS1: the allow-list, and our token between the header and the first key slot.
+ *
+ * Token area, bytes 1024..4095: magic "VMCRYPTF", le32 length, JSON text, le32 CRC-32
+ * (ISO 3309) of all that. libcryptsetup leaves these bytes alone, header restore excepted
+ * (measured with addKey, killSlot, changeKey, repair).
+ */
+#include <endian.h>
+#include <errno.h>
+#include <gcrypt.h>
+#include <string.h>
+
+#include "crypto/container_parts.h"
+#include "crypto/luks_disk.h"
+
+enum {
+	TOKEN_ROOM = LUKS1_TOKEN_END - LUKS1_TOKEN_OFF,
+	TOKEN_HEAD = sizeof(struct luks1_token_disk),
+	CRC_LEN = 4,
+	SLOT_ACTIVE = 0x00AC71F3,
+	SLOT_INACTIVE = 0x0000DEAD,
+};
+_Static_assert(TOKEN_JSON_MAX + TOKEN_HEAD + CRC_LEN <= TOKEN_ROOM, "the token fits");
+
+static uint32_t crc32_of(const void *p, size_t len)
+{
+	unsigned char crc[CRC_LEN]; /* big-endian: libgcrypt's digest form */
+	uint32_t v;
+
+	gcry_md_hash_buffer(GCRY_MD_CRC32, crc, p, len);
+	memcpy(&v, crc, sizeof(v));
+	return be32toh(v);
+}
+
+vcf_err_t container_put_token_luks1(struct container *c)
+{
+	struct luks1_token_disk head;
+	unsigned char *area = c->hdr + LUKS1_TOKEN_OFF;
+	char json[TOKEN_JSON_MAX + 1];
+	ssize_t len = token_format(json, sizeof(json), &c->token);
+	uint32_t crc_le;
+
+	if (len < 0)
+		return (vcf_err_t)len;
+	memcpy(head.magic, LUKS1_TOKEN_MAGIC, sizeof(head.magic));
+	head.len_le = htole32((uint32_t)len);
+	memset(area, 0, TOKEN_ROOM);
+	memcpy(area, &head, TOKEN_HEAD);
+	memcpy(area + TOKEN_HEAD, json, (size_t)len);
+	crc_le = htole32(crc32_of(area, TOKEN_HEAD + (size_t)len));
+	memcpy(area + TOKEN_HEAD + len, &crc_le, CRC_LEN);
+	return 0;
+}
+
+static const char *read_token(struct container *c)
+{
+	const unsigned char *area = c->hdr + LUKS1_TOKEN_OFF;
+	struct luks1_token_disk head;
+	uint32_t crc_le;
+	size_t len;
+
+	memcpy(&head, area, TOKEN_HEAD);
+	len = le32toh(head.len_le);
+	if (memcmp(head.magic, LUKS1_TOKEN_MAGIC, sizeof(head.magic)) != 0)
+		return "no token";
+	if (len > TOKEN_JSON_MAX)
+		return "the token's length is impossible";
+	memcpy(&crc_le, area + TOKEN_HEAD + len, CRC_LEN);
+	if (le32toh(crc_le) != crc32_of(area, TOKEN_HEAD + len))
+		return "the token's checksum is wrong";
+	if (token_parse(&c->token, (const char *)area + TOKEN_HEAD, len))
+		return "the token cannot be read";
+	return NULL;
+}
+
+static bool field_is(const char *field, size_t room, const char *want)
+{
+	return strnlen(field, room) < room && strcmp(field, want) == 0;
+}
+
+static const char *judge_cipher(const struct luks1_hdr_disk *h)
+{
+	if (!field_is(h->cipher_name, sizeof(h->cipher_name), "aes") ||
+	    !field_is(h->cipher_mode, sizeof(h->cipher_mode), "xts-plain64"))
+		return "the cipher is not aes-xts-plain64";
+	if (be32toh(h->key_bytes_be) != VOLUME_KEY_LEN)
+		return "the key is not of 512 bits";
+	if (!field_is(h->hash_spec, sizeof(h->hash_spec), "sha256"))
+		return "the hash is not sha256";
+	return NULL;
+}
+
+static bool iterations_valid(uint32_t n)
+{
+	return n >= ITERATIONS_MIN && n <= ITERATIONS_MAX;
+}
+
+/* Key material lies in whole 4 KiB pages. */
+static uint64_t material_len(void)
+{
+	return ((uint64_t)VOLUME_KEY_LEN * LUKS_STRIPES + 4095) / 4096 * 4096;
+}
+
+static uint64_t material_off(const struct luks1_slot_disk *s)
+{
+	return (uint64_t)be32toh(s->material_be) * LUKS_SECTOR_LEN;
+}
+
+static const char *judge_slot(const struct luks1_slot_disk *s, uint64_t data_off)
+{
+	uint32_t active = be32toh(s->active_be);
+
+	if (active != SLOT_ACTIVE && active != SLOT_INACTIVE)
+		return "a key slot is neither active nor inactive";
+	if (active == SLOT_ACTIVE && !iterations_valid(be32toh(s->iterations_be)))
+		return "a key slot's iterations are out of bounds";
+	if (be32toh(s->stripes_be) != LUKS_STRIPES)
+		return "a key slot's stripes are not 4000";
+	if (material_off(s) < LUKS1_TOKEN_END ||
+	    material_off(s) + material_len() > data_off)
+		return "a key slot lies outside of the header";
+	return NULL;
+}
+
+static const char *judge_slots(const struct luks1_hdr_disk *h, uint64_t data_off)
+{
+	for (int i = 0; i < LUKS1_SLOTS; i++) {
+		const char *why = judge_slot(&h->slot[i], data_off);
+
+		if (why)
+			return why;
+		for (int k = 0; k < i; k++) {
+			uint64_t a = material_off(&h->slot[i]);
+			uint64_t b = material_off(&h->slot[k]);
+
+			if (a < b + material_len() && b < a + material_len())
+				return "key slots overlap";
+		}
+	}
+	return NULL;
+}
+
+const char *container_judge_luks1(struct container *c)
+{
+	struct luks1_hdr_disk h;
+	const char *why;
+
+	memcpy(&h, c->hdr, sizeof(h));
+	if (be16toh(h.version_be) != 1)
+		return "not a LUKS1 header";
+	if ((uint64_t)be32toh(h.payload_be) * LUKS_SECTOR_LEN != c->subject.data_off)
+		return "the payload offset is wrong";
+	why = judge_cipher(&h);
+	if (!why && !iterations_valid(be32toh(h.digest_iterations_be)))
+		why = "the digest's iterations are out of bounds";
+	if (!why)
+		why = judge_slots(&h, c->subject.data_off);
+	if (!why)
+		why = read_token(c);
+	if (why)
+		return why;
+	if (c->token.keyslot >= LUKS1_SLOTS ||
+	    be32toh(h.slot[c->token.keyslot].active_be) != SLOT_ACTIVE)
+		return "the token names a key slot that is not there";
+	return NULL;
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The size peek: data offset and sector size, from header text that nobody has checked
+ * yet. It serves stat of closed images; opening one checks everything again.
+ *
+ * Only metadata areas of 16 KiB are known (what we and cryptsetup's defaults write):
+ * sizes that a header claims are compared, never used.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+#include <uuid/uuid.h>
+
+#include "crypto/container.h"
+#include "crypto/container_parts.h"
+#include "crypto/jsonget.h"
+#include "crypto/luks2_copies.h"
+#include "crypto/luks_disk.h"
+#include "util/io.h"
+
+bool container_geometry_valid(uint64_t data_off, uint32_t sector_len)
+{
+	return data_off >= DATA_OFF_MIN && data_off <= DATA_OFF_MAX &&
+	       data_off % 4096 == 0 && (sector_len == 512 || sector_len == 4096);
+}
+
+/* The canonical (lower-case) text of a uuid field that need not be NUL-terminated. */
+static bool read_uuid(char dst[UUID_TEXT_LEN + 1], const char *field, size_t room)
+{
+	char text[UUID_TEXT_LEN + 1];
+	uuid_t uuid;
+
+	if (strnlen(field, room) != UUID_TEXT_LEN)
+		return false;
+	memcpy(text, field, UUID_TEXT_LEN);
+	text[UUID_TEXT_LEN] = '\0';
+	if (uuid_parse(text, uuid) < 0)
+		return false;
+	uuid_unparse_lower(uuid, dst);
+	return true;
+}
+
+static void peek_luks1(struct peek *out, const unsigned char *buf, size_t len)
+{
+	struct luks1_hdr_disk hdr;
+
+	if (len < sizeof(hdr))
+		return;
+	memcpy(&hdr, buf, sizeof(hdr));
+	out->format = FORMAT_LUKS1;
+	out->sector_len = 512;
+	out->data_off = (uint64_t)be32toh(hdr.payload_be) * LUKS_SECTOR_LEN;
+	if (read_uuid(out->uuid_text, hdr.uuid, sizeof(hdr.uuid)) &&
+	    container_geometry_valid(out->data_off, out->sector_len))
+		out->kind = PEEK_CONTAINER;
+}
+
+static struct json_object *parse_area(const char *area, size_t room)
+{
+	struct json_tokener *tok = json_tokener_new_ex(16);
+	struct json_object *o = NULL;
+
+	if (!tok)
+		return NULL;
+	o = json_tokener_parse_ex(tok, area, (int)strnlen(area, room));
+	if (json_tokener_get_error(tok) != json_tokener_success) {
+		json_object_put(o);
+		o = NULL;
+	}
+	json_tokener_free(tok);
+	return o;
+}
+
+static void peek_luks2(struct peek *out, const unsigned char *buf, size_t len)
+{
+	int copy = luks2_newest(buf, len);
+	auto_json struct json_object *json = NULL;
+	struct json_object *segment;
+	struct luks2_hdr_disk hdr;
+	int64_t sector_len;
+
+	if (copy < 0)
+		return;
+	buf += copy * LUKS2_HDR_LEN;
+	memcpy(&hdr, buf, sizeof(hdr));
+	json = parse_area((const char *)buf + LUKS2_BIN_LEN,
+			  LUKS2_HDR_LEN - LUKS2_BIN_LEN);
+	segment = jsonget_object(jsonget_object(json, "segments"), "0");
+	out->format = FORMAT_LUKS2;
+	if (!jsonget_u64_text(segment, "offset", &out->data_off) ||
+	    !jsonget_int(segment, "sector_size", 512, 4096, &sector_len) ||
+	    !read_uuid(out->uuid_text, hdr.uuid, sizeof(hdr.uuid)))
+		return;
+	out->sector_len = (uint32_t)sector_len;
+	if (container_geometry_valid(out->data_off, out->sector_len))
+		out->kind = PEEK_CONTAINER;
+}
+
+static bool has_magic(const unsigned char *buf, size_t len, size_t off, const char *magic)
+{
+	return len >= off + LUKS_MAGIC_LEN &&
+	       memcmp(buf + off, magic, LUKS_MAGIC_LEN) == 0;
+}
+
+/* Nothing there yet: the magic lies in the first 4096 bytes, which are written last. */
+static bool is_empty(const void *buf, size_t len, uint64_t size)
+{
+	size_t head = size < LUKS2_BIN_LEN ? (size_t)size : LUKS2_BIN_LEN;
+
+	return size <= CONTAINER_DATA_OFF && len >= head && io_is_zero(buf, head);
+}
+
+void size_peek(struct peek *out, const void *buf, size_t len, uint64_t size)
+{
+	const unsigned char *p = buf;
+	bool first = has_magic(p, len, 0, LUKS_MAGIC_1ST);
+
+	memset(out, 0, sizeof(*out));
+	out->kind = PEEK_DAMAGED;
+	if (is_empty(buf, len, size))
+		out->kind = PEEK_EMPTY;
+	else if (first && len >= 8 && p[6] == 0 && p[7] == 1)
+		peek_luks1(out, p, len);
+	else if (first || has_magic(p, len, LUKS2_HDR_LEN, LUKS_MAGIC_2ND))
+		peek_luks2(out, p, len);
+	else
+		out->kind = PEEK_PLAINTEXT;
+}
+
+vcf_err_t size_peek_fd(struct peek *out, int fd, uint64_t size)
+{
+	unsigned char buf[CONTAINER_PEEK_LEN] __attribute__((aligned(4096)));
+	ssize_t n = 0;
+
+	if (size)
+		n = io_pread_full(fd, buf, sizeof(buf), 0);
+	if (n < 0)
+		return (vcf_err_t)n;
+	size_peek(out, buf, (size_t)n, size);
+	return 0;
+}
