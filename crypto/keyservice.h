@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One key service: a pool of key-helper processes and the requests that wait for them.
+ *
+ * All network, TLS, JSON and credentials live in the helpers; here are deadlines, retries
+ * with jittered back-off (retryable kinds only: unavailable), replacement of helpers that
+ * die, hang or talk nonsense, and coalescing (one fetch serves all who wait for one id).
+ *
+ * One thread of its own runs an event loop. Calls never block: they queue and return.
+ * `done` is called exactly once per call, from that thread, without locks held; it must
+ * not block.
+ */
+#ifndef VCF_CRYPTO_KEYSERVICE_H
+#define VCF_CRYPTO_KEYSERVICE_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "crypto/keyproto.h"
+#include "crypto/secret.h"
+#include "util/cleanup.h"
+#include "util/err.h"
+
+struct keyservice;
+
+/*
+ * Starts a helper program with stdin and stdout on a new socketpair or pipes, closing
+ * every descriptor from 3 on in the child, environment PATH, LANG, CREDENTIALS_DIRECTORY
+ * only, own session, umask 077, no_new_privs, no core files.
+ *
+ * to, from  our ends (O_CLOEXEC, non-blocking)      pid  the child (the caller of spawn
+ * reaps it) Returns 0 or -errno. The default is keyservice_spawn(); a server asks its
+ * keeper instead.
+ */
+typedef vcf_err_t keyservice_spawn_fn(void *arg, const char *program, int *to, int *from,
+				      pid_t *pid);
+NODISCARD vcf_err_t keyservice_spawn(void *arg, const char *program, int *to, int *from,
+				     pid_t *pid);
+
+/*
+ * Ends a helper that a spawn function started: SIGKILL, and reaps it where the spawner
+ * does not.
+ */
+typedef void keyservice_reap_fn(void *arg, pid_t pid);
+void keyservice_reap(void *arg, pid_t pid);
+
+struct keyservice_option {
+	const char *name;
+	const char *value;
+};
+
+struct keyservice_config {
+	const char *name;   /* as in the token: "default" or the section's NAME */
+	const char *helper; /* absolute path, checked by keyservice_check_program() */
+	const struct keyservice_option *options; /* sent as "option NAME VALUE" */
+	size_t option_cnt;
+	unsigned int children;		 /* most helpers at once, default 4 */
+	unsigned int timeout_s;		 /* in all, default 60 */
+	unsigned int request_timeout_ms; /* one try, default 20000 */
+	keyservice_spawn_fn *spawn;	 /* NULL: keyservice_spawn */
+	keyservice_reap_fn *reap;
+	void *spawn_arg;
+};
+
+struct keyservice_result {
+	vcf_err_t err;	  /* 0 or one of keyproto_errno(); -ECANCELED at shutdown */
+	const char *id;	  /* new, find */
+	const char *text; /* of the last failure, for the log; "" if none */
+	/*
+	 * get: the secret. new: NULL, or, from a helper that derives secrets, the one
+	 * that replaces the secret passed in (which nobody keeps). Owned by the service;
+	 * secret_dup() it to keep it.
+	 */
+	struct secret *secret;
+};
+typedef void keyservice_done_fn(void *arg, const struct keyservice_result *res);
+
+/*
+ * A regular file, executable, owned by root or by us, neither it nor any parent folder
+ * writable by others (sticky folders excepted for root-owned entries). 0, or -errno with
+ * a logged reason.
+ */
+NODISCARD vcf_err_t keyservice_check_program(const char *path);
+
+/*
+ * A helper's absolute path from its configured name: an absolute path as it is; else NAME
+ * in the folder of helpers: `vmcryptfs-key-NAME` beside the running program or under it
+ * (keys/, ../crypto/keys/ of a build tree), then the installed libexecdir.
+ */
+NODISCARD vcf_err_t keyservice_find_program(char *dst, size_t room, const char *name);
+
+/* Copies what it needs of the configuration; helpers start on demand. */
+NODISCARD vcf_err_t keyservice_new(struct keyservice **out,
+				   const struct keyservice_config *cfg);
+
+/*
+ * Ends all waiting: done is called with -ECANCELED, later calls are refused with it. Helpers end.
+ * For shutting down in order: those who use the service go between this and keyservice_free().
+ */
+void keyservice_shutdown(struct keyservice *ks);
+
+/* Cancels what waits (done with -ECANCELED), ends the helpers, joins the thread. */
+void keyservice_free(struct keyservice *ks);
+
+/* Each returns 0 when queued, or -errno (then done is not called). Strings are copied. */
+NODISCARD vcf_err_t keyservice_get(struct keyservice *ks, const char *id,
+				   keyservice_done_fn *done, void *arg);
+NODISCARD vcf_err_t keyservice_new_secret(struct keyservice *ks, const char *label,
+					  const struct secret *secret,
+					  keyservice_done_fn *done, void *arg);
+/* The id of the newest record with this label, or -ENOKEY. */
+NODISCARD vcf_err_t keyservice_find(struct keyservice *ks, const char *label,
+				    keyservice_done_fn *done, void *arg);
+/* 0 for destroyed and for gone. */
+NODISCARD vcf_err_t keyservice_destroy(struct keyservice *ks, const char *id,
+				       const char *label, keyservice_done_fn *done,
+				       void *arg);
+NODISCARD vcf_err_t keyservice_ping(struct keyservice *ks, keyservice_done_fn *done,
+				    void *arg);
+
+/*
+ * The same, waiting: for commands and for background threads, never for a FUSE worker or
+ * a `done`. text is set on failure too.
+ */
+struct keyservice_sync {
+	char id[TOKEN_KEY_ID_MAX + 1];
+	char text[KEYPROTO_TEXT_MAX + 1];
+	struct secret *secret; /* get; new: NULL or the replacement; the caller's */
+};
+NODISCARD vcf_err_t keyservice_get_sync(struct keyservice *ks, const char *id,
+					struct keyservice_sync *out);
+NODISCARD vcf_err_t keyservice_new_sync(struct keyservice *ks, const char *label,
+					const struct secret *secret,
+					struct keyservice_sync *out);
+NODISCARD vcf_err_t keyservice_find_sync(struct keyservice *ks, const char *label,
+					 struct keyservice_sync *out);
+NODISCARD vcf_err_t keyservice_destroy_sync(struct keyservice *ks, const char *id,
+					    const char *label,
+					    struct keyservice_sync *out);
+NODISCARD vcf_err_t keyservice_ping_sync(struct keyservice *ks,
+					 struct keyservice_sync *out);
+
+struct keyservice_status {
+	char helper[64];       /* the name from the configuration's path */
+	const char *state;     /* "idle", "ok", "failing" */
+	unsigned int children; /* running now */
+	unsigned int waiting;  /* requests queued or under way */
+	uint64_t requests, failures, restarts;
+	char last_error[128];
+};
+void keyservice_get_status(struct keyservice *ks, struct keyservice_status *out);
+
+DEFINE_AUTO(keyservice, struct keyservice *, keyservice_free)
+#define auto_keyservice __attribute__((cleanup(cleanup_keyservice)))
+
+#endif

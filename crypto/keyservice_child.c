@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "crypto/keyservice_child.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "util/cleanup.h"
+
+struct keychild_memory {
+	char in[KEYPROTO_REPLY_MAX];
+	char out[KEYPROTO_REQUEST_MAX + 1];
+	struct key_request request;
+	struct key_reply reply;
+};
+
+static vcf_err_t memory_new(struct keychild_memory **out)
+{
+	size_t len = sizeof(struct keychild_memory);
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		       0);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	if (mlock(p, len) < 0) {
+		vcf_err_t err = -errno;
+
+		munmap(p, len);
+		return err;
+	}
+	madvise(p, len, MADV_DONTDUMP);
+	madvise(p, len, MADV_WIPEONFORK);
+	*out = p;
+	return 0;
+}
+
+static void memory_free(struct keychild_memory *mem)
+{
+	secret_free(mem->reply.secret);
+	secret_wipe(mem, sizeof(*mem));
+	munmap(mem, sizeof(*mem));
+}
+
+DEFINE_AUTO(keychild, struct keychild *, keychild_free)
+#define auto_keychild __attribute__((cleanup(cleanup_keychild)))
+
+vcf_err_t keychild_new(struct keychild **out, const struct keyservice_config *cfg,
+		       uint64_t deadline_ms)
+{
+	auto_keychild struct keychild *c = calloc(1, sizeof(*c));
+	vcf_err_t err;
+
+	if (!c)
+		return -ENOMEM;
+	c->cfg = cfg;
+	c->to = c->from = -1;
+	c->pid = -1;
+	c->deadline_ms = deadline_ms;
+	err = memory_new(&c->mem);
+	if (!err)
+		err = cfg->spawn(cfg->spawn_arg, cfg->helper, &c->to, &c->from, &c->pid);
+	if (err)
+		return err;
+	*out = STEAL_PTR(&c);
+	return 0;
+}
+
+void keychild_free(struct keychild *c)
+{
+	if (c->to >= 0)
+		close(c->to);
+	if (c->from >= 0 && c->from != c->to)
+		close(c->from);
+	if (c->pid > 0)
+		c->cfg->reap(c->cfg->spawn_arg, c->pid);
+	if (c->mem)
+		memory_free(c->mem);
+	free(c);
+}
+
+void keychild_poll(const struct keychild *c, struct pollfd p[2])
+{
+	p[0] = (struct pollfd){.fd = c->from, .events = POLLIN};
+	p[1] = (struct pollfd){.fd = c->out_len ? c->to : -1, .events = POLLOUT};
+}
+
+static vcf_err_t fail(struct keychild *c, vcf_err_t err, const char *why)
+{
+	c->why = why;
+	return err;
+}
+
+/* Formats mem->request into the empty output buffer. */
+static vcf_err_t queue_request(struct keychild *c)
+{
+	struct keychild_memory *mem = c->mem;
+	ssize_t n = keyproto_format_request(mem->out, sizeof(mem->out), &mem->request);
+
+	mem->request.secret = NULL; /* the job's */
+	secret_wipe(&mem->request, sizeof(mem->request));
+	if (n < 0)
+		return fail(c, (vcf_err_t)n, "was to be sent a line that is none");
+	c->out_pos = 0;
+	c->out_len = (size_t)n;
+	return 0;
+}
+
+/* The options one at a time, then `ready`. */
+static vcf_err_t queue_option(struct keychild *c)
+{
+	struct key_request *r = &c->mem->request;
+	const struct keyservice_option *o;
+
+	if (c->option > c->cfg->option_cnt)
+		return 0;
+	if (c->option == c->cfg->option_cnt) {
+		r->verb = KEY_READY;
+	} else {
+		o = &c->cfg->options[c->option];
+		if (strlen(o->name) >= sizeof(r->id) ||
+		    strlen(o->value) >= sizeof(r->value))
+			return fail(c, -EINVAL,
+				    "was to be sent an option that is too long");
+		r->verb = KEY_OPTION;
+		memcpy(r->id, o->name, strlen(o->name) + 1);
+		memcpy(r->value, o->value, strlen(o->value) + 1);
+	}
+	c->option++;
+	return queue_request(c);
+}
+
+vcf_err_t keychild_send(struct keychild *c, struct keyjob *job, uint64_t tag,
+			uint64_t deadline_ms)
+{
+	keyjob_request(job, c->caps, &c->mem->request);
+	c->mem->request.tag = tag;
+	c->tag = tag;
+	c->job = job;
+	c->deadline_ms = deadline_ms;
+	c->state = KEYCHILD_BUSY;
+	return queue_request(c);
+}
+
+static vcf_err_t write_some(struct keychild *c)
+{
+	char *p = c->mem->out + c->out_pos;
+	ssize_t n = write(c->to, p, c->out_len);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n < 0)
+		return fail(c, -errno, "ended");
+	secret_wipe(p, (size_t)n);
+	c->out_pos += (size_t)n;
+	c->out_len -= (size_t)n;
+	return 0;
+}
+
+static vcf_err_t write_pending(struct keychild *c)
+{
+	vcf_err_t err = 0;
+
+	if (!c->out_len && c->state == KEYCHILD_OPTIONS)
+		err = queue_option(c);
+	if (!err && c->out_len)
+		err = write_some(c);
+	if (!err && !c->out_len && c->state == KEYCHILD_OPTIONS)
+		err = queue_option(c); /* so that poll() waits for room for it */
+	return err;
+}
+
+/* Moves the unused bytes to the front, wiping where they were. */
+static void compact(struct keychild *c)
+{
+	char *in = c->mem->in;
+	size_t left = c->in_len - c->in_pos;
+
+	if (!c->in_pos)
+		return;
+	memmove(in, in + c->in_pos, left);
+	secret_wipe(in + left, c->in_len - left);
+	c->in_pos = 0;
+	c->in_len = left;
+}
+
+static vcf_err_t read_some(struct keychild *c)
+{
+	ssize_t n;
+
+	compact(c);
+	if (c->in_len == sizeof(c->mem->in))
+		return fail(c, -EPROTO, "sent a line that is too long");
+	n = read(c->from, c->mem->in + c->in_len, sizeof(c->mem->in) - c->in_len);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n < 0)
+		return fail(c, -errno, "cannot be read");
+	c->eof = n == 0;
+	c->in_len += (size_t)n;
+	return 0;
+}
+
+vcf_err_t keychild_io(struct keychild *c)
+{
+	vcf_err_t err = read_some(c);
+
+	/* A helper that answered and ended: its answer counts, the broken pipe does not
+	 * (keychild_next() tells of the end). */
+	if (!err && !c->eof)
+		err = write_pending(c);
+	if (err == -EPIPE) {
+		c->eof = true;
+		err = 0;
+	}
+	return err;
+}
+
+static vcf_err_t on_hello(struct keychild *c, const struct key_reply *r)
+{
+	if (r->kind != KEY_REPLY_HELLO)
+		return fail(c, -EPROTO, "did not begin with a hello");
+	c->caps = r->caps;
+	c->state = KEYCHILD_OPTIONS;
+	return write_pending(c);
+}
+
+static vcf_err_t on_ready(struct keychild *c, const struct key_reply *r)
+{
+	if (r->kind != KEY_REPLY_READY || c->out_len || c->option <= c->cfg->option_cnt)
+		return fail(c, -EPROTO, "did not answer ready to its options");
+	c->state = KEYCHILD_IDLE;
+	return 0;
+}
+
+static int on_line(struct keychild *c)
+{
+	const struct key_reply *r = &c->mem->reply;
+
+	switch (c->state) {
+	case KEYCHILD_HELLO:
+		return on_hello(c, r);
+	case KEYCHILD_OPTIONS:
+		return on_ready(c, r);
+	case KEYCHILD_BUSY:
+		if (r->tag != c->tag)
+			return fail(c, -EPROTO, "answered what it was not asked");
+		if (c->out_len)
+			return fail(c, -EPROTO, "answered before it was asked");
+		return 1;
+	default:
+		return fail(c, -EPROTO, "spoke without being asked");
+	}
+}
+
+/* Parses the next whole line and wipes it. 1, 0 if there is none, or -errno and `why`. */
+static int parse_line(struct keychild *c)
+{
+	char *line = c->mem->in + c->in_pos;
+	char *lf = memchr(line, '\n', c->in_len - c->in_pos);
+	vcf_err_t err;
+
+	if (!lf)
+		return 0;
+	err = keyproto_parse_reply(&c->mem->reply, line, (size_t)(lf - line));
+	c->in_pos += (size_t)(lf - line) + 1;
+	secret_wipe(line, (size_t)(lf - line));
+	if (err == -EPROTONOSUPPORT)
+		return fail(c, err, "speaks another version of the protocol");
+	if (err)
+		return fail(c, err, "sent what is not of the protocol");
+	return 1;
+}
+
+static void drop_reply(struct keychild *c)
+{
+	secret_free(STEAL_PTR(&c->mem->reply.secret));
+	secret_wipe(&c->mem->reply, sizeof(c->mem->reply));
+}
+
+int keychild_next(struct keychild *c, struct key_reply **reply)
+{
+	int rc;
+
+	do {
+		drop_reply(c);
+		rc = parse_line(c);
+		if (rc == 0 && c->eof)
+			return fail(c, -EPIPE, "ended");
+		if (rc > 0)
+			rc = on_line(c);
+		else
+			return rc;
+	} while (rc == 0);
+	*reply = &c->mem->reply;
+	return rc;
+}
+
+void keychild_done(struct keychild *c)
+{
+	c->job = NULL;
+	c->state = KEYCHILD_IDLE;
+}

@@ -1,0 +1,591 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The key service against a helper with faults (faulty-helper.c), found beside this
+ * program. Rows that have to wait run side by side, so that the whole stays quick.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "crypto/keyservice.h"
+#include "tests/unit/unit.h"
+
+static char helper[PATH_MAX];
+
+static void setup(void)
+{
+	if (!*helper)
+		ck_assert_int_eq(
+			keyservice_find_program(helper, sizeof(helper), "faulty"), 0);
+}
+
+static double now_s(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/* A service of its own folder, and one answer from it. */
+struct fixture {
+	struct keyservice *ks;
+	char dir[4200];
+	sem_t over;
+	int calls;
+	vcf_err_t err;
+	char id[TOKEN_KEY_ID_MAX + 1], text[KEYPROTO_TEXT_MAX + 1];
+	struct secret *secret;
+};
+
+static void on_done(void *arg, const struct keyservice_result *res)
+{
+	struct fixture *f = arg;
+
+	f->err = res->err;
+	f->calls++;
+	snprintf(f->id, sizeof(f->id), "%s", res->id);
+	snprintf(f->text, sizeof(f->text), "%s", res->text);
+	if (res->secret)
+		ck_assert_int_eq(secret_dup(&f->secret, res->secret), 0);
+	sem_post(&f->over);
+}
+
+static void wait_over(struct fixture *f)
+{
+	while (sem_wait(&f->over) < 0)
+		;
+}
+
+struct setting {
+	const char *program; /* NULL: the faulty helper */
+	const char *mode, *times;
+	unsigned int children, timeout_s, request_timeout_ms;
+};
+
+static void open_fixture(struct fixture *f, const struct setting *set)
+{
+	struct keyservice_option options[] = {
+		{"directory", f->dir},
+		{"mode", set->mode ? set->mode : ""},
+		{"times", set->times ? set->times : ""},
+	};
+	struct keyservice_config cfg = {
+		.name = "test",
+		.helper = set->program ? set->program : helper,
+		.options = options,
+		.option_cnt = 3,
+		.children = set->children ? set->children : 1,
+		.timeout_s = set->timeout_s ? set->timeout_s : 5,
+		.request_timeout_ms =
+			set->request_timeout_ms ? set->request_timeout_ms : 2000,
+	};
+
+	memset(f, 0, offsetof(struct fixture, dir));
+	f->calls = 0;
+	f->err = 1;
+	f->secret = NULL;
+	sem_init(&f->over, 0, 0);
+	snprintf(f->dir, sizeof(f->dir), "%s/XXXXXX", unit_tmpdir());
+	ck_assert_ptr_nonnull(mkdtemp(f->dir));
+	ck_assert_int_eq(keyservice_new(&f->ks, &cfg), 0);
+}
+
+static void close_fixture(struct fixture *f)
+{
+	keyservice_free(f->ks);
+	secret_free(f->secret);
+	sem_destroy(&f->over);
+}
+
+/* How often the helper counted something, over all its processes. */
+static int counted(const struct fixture *f, const char *name)
+{
+	char path[5000];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/%s", f->dir, name);
+	return stat(path, &st) < 0 ? 0 : (int)st.st_size;
+}
+
+static void expect_secret(const struct secret *s, char c, const char *row)
+{
+	ck_assert_msg(s != NULL, "%s: no secret", row);
+	for (int i = 0; i < SECRET_LEN; i++)
+		ck_assert_msg(secret_bytes(s)[i] == (unsigned char)c, "%s: byte %d", row,
+			      i);
+}
+
+static const struct {
+	const char *mode, *times;
+	vcf_err_t err;
+	int gets, restarts; /* -1: any */
+} fault_rows[] = {
+	{"", NULL, 0, 1, 0},
+	{"hang", "1", 0, 2, 1},
+	{"die", "1", 0, 2, 1},
+	{"die-mid", "1", 0, 2, 1},
+	{"flood", "1", 0, 2, 1},
+	{"flood-lines", "1", 0, 2, 1},
+	{"nonsense", "1", 0, 2, 1},
+	{"wrong-tag", "1", 0, 2, 1},
+	{"no-tag", "1", 0, 2, 1},
+	{"wrong-kind", "1", 0, 2, 1},
+	{"short-secret", "1", 0, 2, 1},
+	{"long-secret", "1", 0, 2, 1},
+	{"sloppy", "1", 0, 2, 1},
+	{"no-padding", "1", 0, 2, 1},
+	{"two-blanks", "1", 0, 2, 1},
+	{"non-ascii", "1", 0, 2, 1},
+	{"control", "1", 0, 2, 1},
+	{"bad-kind", "1", 0, 2, 1},
+	{"unavailable", "3", 0, 4, 0},
+	{"die", "3", 0, 4, 3},
+	{"unasked", NULL, 0, 1, -1}, /* the answer itself was good */
+	{"denied", NULL, -EKEYREJECTED, 1, 0},
+	{"notfound", NULL, -ENOKEY, 1, 0},
+	{"quota", NULL, -EDQUOT, 1, 0},
+	{"invalid", NULL, -EINVAL, 1, 0},
+};
+
+static void check_fault_row(struct fixture *f, int i)
+{
+	const char *mode = fault_rows[i].mode;
+	struct keyservice_status st;
+
+	wait_over(f);
+	keyservice_get_status(f->ks, &st);
+	ck_assert_msg(f->err == fault_rows[i].err, "%s: %d %s", mode, f->err, f->text);
+	ck_assert_msg(counted(f, "gets") == fault_rows[i].gets, "%s: %d gets", mode,
+		      counted(f, "gets"));
+	ck_assert_msg(fault_rows[i].restarts < 0 ||
+			      st.restarts == (uint64_t)fault_rows[i].restarts,
+		      "%s: %d restarts", mode, (int)st.restarts);
+	if (!f->err)
+		expect_secret(f->secret, 'k', mode);
+	else
+		ck_assert_msg(strlen(f->text) > 0, "%s: no text", mode);
+}
+
+static void run_faults(void)
+{
+	static struct fixture f[ROWS(fault_rows)];
+
+	for (int i = 0; i < ROWS(f); i++) {
+		struct setting set = {.mode = fault_rows[i].mode,
+				      .times = fault_rows[i].times};
+
+		if (strcmp(set.mode, "hang") == 0)
+			set.request_timeout_ms = 600;
+		open_fixture(&f[i], &set);
+		ck_assert_int_eq(keyservice_get(f[i].ks, "key-id", on_done, &f[i]), 0);
+	}
+	for (int i = 0; i < ROWS(f); i++)
+		check_fault_row(&f[i], i);
+	for (int i = 0; i < ROWS(f); i++) {
+		close_fixture(&f[i]);
+		ck_assert_int_eq(f[i].calls, 1);
+	}
+}
+
+/* What never gets well: the whole time-out, and not many processes in it. */
+static const struct {
+	const char *name; /* of a copy of the helper, for faults before the options */
+	const char *mode, *text;
+} hopeless_rows[] = {
+	{"exits", "", "ended"},
+	{"mute", "", "in time"},
+	{"version", "", "another version"},
+	{"babbles", "", "not of the protocol"},
+	{"hasty", "", "helper"}, /* ready too early: seen there or one line later */
+	{"missing", "", "cannot start"},
+	{"text", "", "cannot start"}, /* not executable */
+	{NULL, "die", "ended"},
+	{NULL, "unavailable", "come back"},
+};
+
+static void copy_helper(char dst[PATH_MAX], const char *name)
+{
+	char command[4 * PATH_MAX];
+
+	snprintf(dst, PATH_MAX, "%.4000s/%s", unit_tmpdir(), name);
+	if (strcmp(name, "missing") == 0)
+		return;
+	snprintf(command, sizeof(command), "cp '%s' '%s' && chmod %s '%s'", helper, dst,
+		 strcmp(name, "text") == 0 ? "600" : "700", dst);
+	ck_assert_int_eq(system(command), 0);
+}
+
+static void start_hopeless(struct fixture *f, int i)
+{
+	char program[PATH_MAX];
+	struct setting set = {
+		.mode = hopeless_rows[i].mode, .timeout_s = 1, .request_timeout_ms = 300};
+
+	if (strcmp(hopeless_rows[i].text, "in time") == 0)
+		set.request_timeout_ms = 300;
+	if (hopeless_rows[i].name) {
+		copy_helper(program, hopeless_rows[i].name);
+		set.program = program;
+	}
+	open_fixture(f, &set);
+	ck_assert_int_eq(keyservice_get(f->ks, "key-id", on_done, f), 0);
+}
+
+static void check_hopeless(struct fixture *f, int i)
+{
+	struct keyservice_status st;
+
+	wait_over(f);
+	keyservice_get_status(f->ks, &st);
+	ck_assert_int_eq(f->err, -ETIMEDOUT);
+	ck_assert_msg(strstr(f->text, hopeless_rows[i].text), "row %d: %s", i, f->text);
+	ck_assert_str_eq(st.state, "failing");
+	ck_assert_uint_le(st.restarts, 8);
+	ck_assert_uint_eq(st.failures, 1);
+	ck_assert_uint_eq(st.waiting, 0);
+	close_fixture(f);
+}
+
+/* The pause is as long as the helper said, even beyond the deadline. */
+static void start_retry_after(struct fixture f[2])
+{
+	static const struct setting set[2] = {
+		{.mode = "retry-after", .times = "1"},
+		{.mode = "retry-late", .times = "1", .timeout_s = 1},
+	};
+
+	for (int i = 0; i < 2; i++) {
+		open_fixture(&f[i], &set[i]);
+		ck_assert_int_eq(keyservice_get(f[i].ks, "key-id", on_done, &f[i]), 0);
+	}
+}
+
+static void check_retry_after(struct fixture f[2], double start)
+{
+	wait_over(&f[0]);
+	ck_assert_int_eq(f[0].err, 0);
+	ck_assert(now_s() - start >= 1.0);
+	wait_over(&f[1]);
+	ck_assert_int_eq(f[1].err, -ETIMEDOUT);
+	ck_assert_int_eq(counted(&f[1], "gets"), 1);
+	for (int i = 0; i < 2; i++)
+		close_fixture(&f[i]);
+}
+
+/* All at once: most of it is waiting. */
+START_TEST(faults)
+{
+	static struct fixture f[ROWS(hopeless_rows)], after[2];
+	double start = now_s();
+
+	start_retry_after(after);
+	for (int i = 0; i < ROWS(f); i++)
+		start_hopeless(&f[i], i);
+	run_faults();
+	for (int i = 0; i < ROWS(f); i++)
+		check_hopeless(&f[i], i);
+	ck_assert(now_s() - start >= 0.9 && now_s() - start < 10);
+	check_retry_after(after, start);
+}
+END_TEST
+
+/* `new` and the loss of its answer: never two secrets, never a wrong one. */
+static const struct {
+	const char *mode;
+	int news, finds, gets; /* as the helper saw them */
+	const char *text;
+} new_rows[] = {
+	{"", 1, 0, 0, ""},
+	{"new-lost", 1, 1, 0, ""},	       /* it had not happened */
+	{"new-done", 1, 1, 1, ""},	       /* it had */
+	{"new-done-unavailable", 1, 1, 1, ""}, /* it had, in spite of what it said */
+	{"new-other", 1, 1, 1, ""},	       /* an older one has the label */
+};
+
+START_TEST(new_secrets)
+{
+	struct setting set = {.mode = new_rows[_i].mode, .times = "1"};
+	auto_secret struct secret *s = NULL;
+	struct keyservice_sync out;
+	struct fixture f;
+
+	open_fixture(&f, &set);
+	ck_assert_int_eq(secret_new_random(&s), 0);
+	ck_assert_int_eq(keyservice_new_sync(f.ks, "label", s, &out), 0);
+	ck_assert_str_eq(out.id, "label");
+	ck_assert_ptr_null(out.secret);
+	ck_assert_int_eq(counted(&f, "news"), new_rows[_i].news);
+	ck_assert_int_eq(counted(&f, "finds"), new_rows[_i].finds);
+	ck_assert_int_eq(counted(&f, "gets"), new_rows[_i].gets);
+	ck_assert_int_eq(keyservice_get_sync(f.ks, "label", &out), 0);
+	ck_assert(secret_equal(s, out.secret));
+	secret_free(out.secret);
+	close_fixture(&f);
+}
+END_TEST
+
+/* A helper that derives is never asked `new`, and its secret is the one to use. */
+START_TEST(new_derived)
+{
+	auto_secret struct secret *s = NULL;
+	char program[PATH_MAX];
+	struct setting set = {.program = program, .mode = "die", .times = "1"};
+	struct keyservice_sync out;
+	struct fixture f;
+
+	copy_helper(program, "derives");
+	open_fixture(&f, &set);
+	ck_assert_int_eq(secret_new_random(&s), 0);
+	ck_assert_int_eq(keyservice_new_sync(f.ks, "label", s, &out), 0);
+	ck_assert_str_eq(out.id, "label");
+	expect_secret(out.secret, 'l', "derives");
+	ck_assert_int_eq(counted(&f, "news"), 0);
+	ck_assert_int_eq(counted(&f, "finds"), 0);
+	ck_assert_int_eq(counted(&f, "gets"), 2);
+	secret_free(out.secret);
+	close_fixture(&f);
+}
+END_TEST
+
+START_TEST(other_verbs)
+{
+	struct setting set = {.mode = "items"};
+	struct keyservice_sync out;
+	struct fixture f;
+
+	open_fixture(&f, &set);
+	ck_assert_int_eq(keyservice_find_sync(f.ks, "x", &out), 0);
+	ck_assert_str_eq(out.id, "c"); /* the newest */
+	ck_assert_int_eq(keyservice_destroy_sync(f.ks, "c", "x", &out), 0);
+	ck_assert_int_eq(keyservice_ping_sync(f.ks, &out), 0);
+	ck_assert_int_eq(keyservice_get_sync(f.ks, "../etc", &out), -EINVAL);
+	ck_assert_int_eq(keyservice_find_sync(f.ks, "a/b", &out), -EINVAL);
+	close_fixture(&f);
+
+	set.mode = "gone";
+	open_fixture(&f, &set);
+	ck_assert_int_eq(keyservice_find_sync(f.ks, "x", &out), -ENOKEY);
+	ck_assert_int_eq(keyservice_destroy_sync(f.ks, "c", "x", &out), 0);
+	close_fixture(&f);
+}
+END_TEST
+
+/* A helper that dies after every tenth answer; ids repeat, so some are coalesced. */
+START_TEST(many)
+{
+	static struct fixture f[100];
+	struct setting set = {.mode = "killed", .children = 4};
+	struct keyservice_status st;
+	char id[32];
+
+	open_fixture(&f[0], &set);
+	for (int i = 0; i < ROWS(f); i++) {
+		if (i)
+			sem_init(&f[i].over, 0, 0);
+		snprintf(id, sizeof(id), "%c%d", 'a' + i % 26, i % 80);
+		ck_assert_int_eq(keyservice_get(f[0].ks, id, on_done, &f[i]), 0);
+	}
+	for (int i = 0; i < ROWS(f); i++) {
+		wait_over(&f[i]);
+		ck_assert_int_eq(f[i].err, 0);
+		expect_secret(f[i].secret, (char)('a' + i % 26), "many");
+	}
+	keyservice_get_status(f[0].ks, &st);
+	ck_assert_uint_eq(st.requests, 100);
+	ck_assert_uint_eq(st.failures, 0);
+	ck_assert_uint_eq(st.waiting, 0);
+	ck_assert_uint_ge(st.restarts, 1);
+	ck_assert_uint_le(st.children, 4);
+	for (int i = 1; i < ROWS(f); i++) {
+		ck_assert_int_eq(f[i].calls, 1);
+		secret_free(f[i].secret);
+	}
+	close_fixture(&f[0]);
+}
+END_TEST
+
+START_TEST(coalescing)
+{
+	static struct fixture f[50];
+	struct setting set = {.mode = "unavailable", .times = "1", .children = 4};
+
+	open_fixture(&f[0], &set);
+	for (int i = 0; i < ROWS(f); i++) {
+		if (i)
+			sem_init(&f[i].over, 0, 0);
+		ck_assert_int_eq(keyservice_get(f[0].ks, "kkk", on_done, &f[i]), 0);
+	}
+	for (int i = 0; i < ROWS(f); i++) {
+		wait_over(&f[i]);
+		ck_assert_int_eq(f[i].err, 0);
+		expect_secret(f[i].secret, 'k', "coalescing");
+	}
+	ck_assert_int_eq(counted(&f[0], "gets"), 2);
+	for (int i = 1; i < ROWS(f); i++)
+		secret_free(f[i].secret);
+	close_fixture(&f[0]);
+}
+END_TEST
+
+/* Freed while one request is with a helper that hangs and others wait. */
+START_TEST(cancel)
+{
+	static struct fixture f[3];
+	struct setting set = {.mode = "hang"};
+	const char *ids[] = {"a", "b", "a"};
+	double start = now_s();
+
+	open_fixture(&f[0], &set);
+	for (int i = 0; i < 3; i++) {
+		if (i)
+			sem_init(&f[i].over, 0, 0);
+		ck_assert_int_eq(keyservice_get(f[0].ks, ids[i], on_done, &f[i]), 0);
+	}
+	while (!counted(&f[0], "gets"))
+		usleep(1000);
+	close_fixture(&f[0]);
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(f[i].calls, 1);
+		ck_assert_int_eq(f[i].err, -ECANCELED);
+	}
+	ck_assert(now_s() - start < 1.5);
+}
+END_TEST
+
+START_TEST(surroundings)
+{
+	struct setting set = {.mode = "describe"};
+	struct keyservice_sync out;
+	struct fixture f;
+
+	setenv("LANG", "C.UTF-8", 1);
+	setenv("CREDENTIALS_DIRECTORY", "/run/credentials/x", 1);
+	setenv("LD_PRELOAD_NOT", "x", 1);
+	open_fixture(&f, &set);
+	ck_assert_int_eq(keyservice_get_sync(f.ks, "a", &out), -EKEYREJECTED);
+	ck_assert_str_eq(out.text,
+			 "denied: fds 0 1 2 umask 077 nnp 1 leader 1 core 1 blocked 0 "
+			 "pipe 1 env PATH LANG CREDENTIALS_DIRECTORY");
+	close_fixture(&f);
+}
+END_TEST
+
+/* A helper may be found, and which may be used. */
+static void make(const char *path, mode_t mode, uid_t uid, bool folder)
+{
+	int fd;
+
+	if (folder)
+		ck_assert_int_eq(mkdir(path, 0700), 0);
+	fd = open(path, folder ? O_RDONLY : O_WRONLY | O_CREAT, 0600);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(fchmod(fd, mode), 0);
+	if (uid)
+		ck_assert_int_eq(fchown(fd, uid, uid), 0);
+	close(fd);
+}
+
+static const struct {
+	mode_t folder;
+	uid_t folder_uid;
+	mode_t file;
+	uid_t file_uid;
+	const char *link; /* a second way to it */
+	vcf_err_t err;
+} program_rows[] = {
+	{0755, 0, 0755, 0, NULL, 0},
+	{0700, 0, 0700, 0, "d/p", 0},
+	{01777, 0, 0755, 0, NULL, 0},
+	{0755, 0, 0644, 0, NULL, -EPERM},
+	{0755, 0, 0757, 0, NULL, -EPERM},
+	{0777, 0, 0755, 0, NULL, -EPERM},
+	{0777, 0, 0755, 0, "d/p", -EPERM},
+	{0755, 0, 0755, 12345, NULL, -EPERM},
+	{0755, 12345, 0755, 0, NULL, -EPERM},
+	{01777, 0, 0755, 12345, NULL, -EPERM},
+	{0775, 12345, 0755, 0, NULL, -EPERM},
+	{0755, 0, 0755, 0, "nowhere", -ENOENT},
+	{0755, 0, 0755, 0, "d", -EPERM},
+	{0755, 0, 0755, 0, "l", -EPERM}, /* a loop */
+};
+
+/* Root of a user namespace cannot, either. */
+static bool can_give_away(void)
+{
+	int fd = unit_tmpfile();
+	bool can = fchown(fd, 12345, 12345) == 0;
+
+	close(fd);
+	return can;
+}
+
+START_TEST(programs)
+{
+	char base[4200], dir[4300], file[4400], link[4300];
+
+	if ((program_rows[_i].folder_uid || program_rows[_i].file_uid) &&
+	    !can_give_away())
+		return;
+	snprintf(base, sizeof(base), "%s/programs%d", unit_tmpdir(), _i);
+	snprintf(dir, sizeof(dir), "%s/d", base);
+	snprintf(file, sizeof(file), "%s/p", dir);
+	snprintf(link, sizeof(link), "%s/l", base);
+	ck_assert_int_eq(mkdir(base, 0700), 0);
+	make(dir, 0700, 0, true);
+	make(file, program_rows[_i].file, program_rows[_i].file_uid, false);
+	ck_assert_int_eq(chown(dir,
+			       program_rows[_i].folder_uid ? program_rows[_i].folder_uid
+							   : (uid_t)-1,
+			       (gid_t)-1),
+			 0);
+	ck_assert_int_eq(chmod(dir, program_rows[_i].folder), 0);
+	if (program_rows[_i].link)
+		ck_assert_int_eq(symlink(program_rows[_i].link, link), 0);
+	ck_assert_int_eq(keyservice_check_program(program_rows[_i].link ? link : file),
+			 program_rows[_i].err);
+}
+END_TEST
+
+START_TEST(program_names)
+{
+	char path[PATH_MAX];
+
+	ck_assert_int_eq(keyservice_find_program(path, sizeof(path), "a/b"), -EINVAL);
+	ck_assert_int_eq(keyservice_find_program(path, sizeof(path), ""), -EINVAL);
+	ck_assert_int_eq(keyservice_find_program(path, sizeof(path), "Faulty"), -EINVAL);
+	ck_assert_int_eq(keyservice_find_program(path, sizeof(path), "no-such"), -ENOENT);
+	ck_assert_int_eq(keyservice_find_program(path, sizeof(path), helper), 0);
+	ck_assert_str_eq(path, helper);
+	ck_assert_int_eq(keyservice_check_program("relative"), -EPERM);
+	ck_assert_int_eq(keyservice_check_program("/"), -EPERM);
+}
+END_TEST
+
+Suite *unit_suite(void)
+{
+	Suite *s = suite_create("keyservice");
+	TCase *t = tcase_create("keyservice");
+
+	tcase_add_checked_fixture(t, setup, NULL);
+	tcase_add_test(t, faults);
+	tcase_add_loop_test(t, new_secrets, 0, ROWS(new_rows));
+	tcase_add_test(t, new_derived);
+	tcase_add_test(t, other_verbs);
+	tcase_add_test(t, many);
+	tcase_add_test(t, coalescing);
+	tcase_add_test(t, cancel);
+	tcase_add_test(t, surroundings);
+	tcase_add_loop_test(t, programs, 0, ROWS(program_rows));
+	tcase_add_test(t, program_names);
+	suite_add_tcase(s, t);
+	return s;
+}
