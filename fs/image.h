@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * image: one unlocked container, the only way to an image's bytes.
+ *
+ * An image exists from the moment its key is in the key table until its last user is gone
+ * (the image table keeps count). It has no descriptor of its own: each call gets the
+ * handle's.
+ *
+ * Invariants: every write holds its sector range exclusively, aligned ones too; reads
+ * hold it shared; size changes hold size_lock for writing; nobody writes beyond the
+ * encoded end before ftruncate has moved it (a torn write there would decode as another
+ * size); marker bytes are always a hole. On any error the size that the caller saw before
+ * still holds.
+ *
+ * Locks: size_lock, then a range. Nothing here replies, fetches keys or takes table
+ * locks. All calls are thread-safe and block on disk, never on the network.
+ */
+#ifndef VCF_FS_IMAGE_H
+#define VCF_FS_IMAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "crypto/keytable.h"
+#include "crypto/xts.h"
+#include "fs/span.h"
+#include "util/cleanup.h"
+#include "util/err.h"
+
+struct image;
+
+struct image_params {
+	struct geom geom;
+	bool holes_zero; /* false: token "holes": "none"; no sector is special, nothing is
+			    punched; a hole that a death in a growth left is filled with
+			    encrypted zeros before the first write */
+	const struct keytable *keys;
+	struct key_ref key;
+};
+
+/*
+ * One handle's backing descriptors. Direct I/O goes in units of max(4096, direct_align);
+ * with an alignment above 8192, or one that data_off is no multiple of, all I/O is
+ * buffered.
+ */
+struct image_file {
+	int fd;	       /* buffered; O_RDWR if the handle may write, else O_RDONLY */
+	int direct_fd; /* O_DIRECT twin, or -1 */
+	uint32_t direct_align; /* alignment direct_fd wants (offset, length, memory) */
+};
+
+/* What a worker thread brings along: a resident page-aligned buffer and its cipher
+ * handle. */
+struct image_worker {
+	unsigned char *buf; /* page-aligned */
+	size_t buf_len;	    /* IMAGE_WORKER_BUF(max request) at least */
+	struct xts *xts;
+};
+#define IMAGE_WORKER_BUF(max_len) ((size_t)(max_len) + 4 * 4096)
+
+/* clen: the backing file's size now. -EBADMSG if it is torn. */
+NODISCARD vcf_err_t image_new(struct image **out, const struct image_params *p,
+			      uint64_t clen);
+void image_free(struct image *im);
+
+/* P now. */
+uint64_t image_size(struct image *im);
+
+/*
+ * Read and decrypt plaintext bytes [poff, poff + len).
+ *
+ * w     the calling thread's buffer; on success *data points into it
+ * poff  any alignment; len <= what w's buffer was made for
+ * Returns the bytes read: len, or fewer only if EOF is inside the range; 0 at or after
+ * EOF; or
+ *   -EIO     backing read short before EOF, or I/O error
+ *   -ENOKEY  the image's key is gone
+ */
+NODISCARD ssize_t image_pread(struct image *im, const struct image_file *f,
+			      struct image_worker *w, size_t len, uint64_t poff,
+			      void **data);
+
+/*
+ * Encrypt and write [poff, poff + len); src is not changed. Grows the image if needed.
+ * Returns 0 or -errno (ENOSPC, EDQUOT, EIO, EFBIG as the backing says); after an error of
+ * an extending write the size is what it was.
+ */
+NODISCARD vcf_err_t image_pwrite(struct image *im, const struct image_file *f,
+				 struct image_worker *w, const void *src, size_t len,
+				 uint64_t poff);
+
+/* Sets the size, up or down. f->fd must be writable. */
+NODISCARD vcf_err_t image_truncate(struct image *im, const struct image_file *f,
+				   struct image_worker *w, uint64_t plen);
+
+/*
+ * mode: 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE, ZERO_RANGE|KEEP_SIZE; others
+ * -EOPNOTSUPP. Where the backing cannot do what whole sectors need: -EOPNOTSUPP before
+ * any edge is touched.
+ */
+NODISCARD vcf_err_t image_fallocate(struct image *im, const struct image_file *f,
+				    struct image_worker *w, int mode, uint64_t poff,
+				    uint64_t len);
+
+/* SEEK_DATA or SEEK_HOLE; the plaintext offset or -ENXIO, -errno. */
+NODISCARD off_t image_seek(struct image *im, const struct image_file *f, uint64_t poff,
+			   int whence);
+
+DEFINE_AUTO(image, struct image *, image_free)
+#define auto_image __attribute__((cleanup(cleanup_image)))
+
+#endif
