@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The commands of the program, one function each: `vmcryptfs NAME ARGUMENT...`. argv[0]
+ * is the command's name, getopt's state is fresh; the answer is an exit code
+ * (exitcode.h).
+ */
+#ifndef VCF_FS_CMD_H
+#define VCF_FS_CMD_H
+
+#include <stddef.h>
+
+#include "fs/exitcode.h"
+
+struct command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *usage; /* what follows the name: "[-v] CONFIG" */
+	const char *help;  /* sentences, lines of at most 78 characters */
+};
+
+/* The table, in the order of `help`; it ends with a NULL name. main.c has it. */
+extern const struct command commands[];
+
+/* The command of that name, or NULL. */
+const struct command *command_find(const char *name);
+
+/* Prints "usage: vmcryptfs NAME USAGE" to stderr; returns EXIT_USAGE. */
+int command_usage(const char *name);
+
+int cmd_mount(int argc, char **argv);
+int cmd_umount(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_info(int argc, char **argv);
+int cmd_check_config(int argc, char **argv);
+int cmd_check_tree(int argc, char **argv);
+int cmd_help(int argc, char **argv);
+
+/* Their entries' texts. */
+#define CMD_MOUNT_USAGE                                                                  \
+	"[-f] [--with-plaintext] [-o section.key=value]... (CONFIG | BACKING "           \
+	"MOUNTPOINT)"
+#define CMD_MOUNT_HELP                                                                   \
+	"Mounts the plain view of a backing folder. Returns when the mount answers.\n"   \
+	"  -f                stay in the foreground, log to stderr\n"                    \
+	"  --with-plaintext  mount although files lie in the clear where images "        \
+	"should\n"                                                                       \
+	"                    be; those files are not opened\n"                           \
+	"  -o                set an option of the configuration (see: help config)\n"    \
+	"BACKING MOUNTPOINT with -o file.directory=DIR uses the `file` key helper: "     \
+	"for\n"                                                                          \
+	"trying and for tests."
+#define CMD_UMOUNT_USAGE "[-l] [-r RUNTIME-DIRECTORY] MOUNTPOINT"
+#define CMD_UMOUNT_HELP                                                                  \
+	"Unmounts and waits until the daemon has ended and its keys are wiped.\n"        \
+	"  -l  detach now, end when the last file is closed\n"                           \
+	"  -r  where the mount's status socket is, if not in /run/vmcryptfs"
+#define CMD_STATUS_USAGE "[--json] [-r RUNTIME-DIRECTORY] [MOUNTPOINT]"
+#define CMD_STATUS_HELP                                                                  \
+	"Shows a mount, or all of them. Listed are the images with a key in memory,\n"   \
+	"the key service and what waits.\n"                                              \
+	"  --json  one JSON object; an array without MOUNTPOINT\n"                       \
+	"  -r      where the status sockets are, if not in /run/vmcryptfs"
+#define CMD_INFO_USAGE "[--json] [-c CONFIG] [-o section.key=value]... [-r DIR] FILE..."
+#define CMD_INFO_HELP                                                                    \
+	"Says what an image is, from either side of the mount. Also how cryptsetup\n"    \
+	"opens its container without this program.\n"                                    \
+	"  -c, -o  with a configuration, or with -o file.directory=DIR, the secret is\n" \
+	"          fetched and the header's MAC checked\n"                               \
+	"  -r      where the status sockets are, if not in /run/vmcryptfs"
+#define CMD_CHECK_CONFIG_USAGE "[-v] [-o section.key=value]... CONFIG"
+#define CMD_CHECK_CONFIG_HELP                                                            \
+	"Reads a configuration and names all its faults. Nothing is started or "         \
+	"changed.\n"                                                                     \
+	"  -v  show the effective configuration; of the key helpers' options only the\n" \
+	"      names are shown"
+#define CMD_CHECK_TREE_USAGE                                                             \
+	"[-o section.key=value]... [--list-all] (-c CONFIG | BACKING)"
+#define CMD_CHECK_TREE_HELP                                                              \
+	"Says what each file below is, and which class it has. "                         \
+	"Nothing is changed and no key is needed: it is the dry run of a "               \
+	"mount.\n"                                                                       \
+	"Files in the clear where images should be make it end with exit code 6.\n"      \
+	"  --list-all  list every file, not only those with a fault"
+#define CMD_HELP_USAGE "[COMMAND | config]"
+#define CMD_HELP_HELP                                                                    \
+	"Lists the commands, or explains one. help config explains all options of\n"     \
+	"the configuration."
+
+#endif

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What only the whole configuration can tell, and what is made from it. */
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+#include "fs/config.h"
+#include "util/log.h"
+
+static bool same(const char *a, const char *b)
+{
+	return strcmp(a, b) == 0;
+}
+
+const char *config_helper_name(const struct config *c)
+{
+	static const char prefix[] = "vmcryptfs-key-";
+	const char *slash = c->helper ? strrchr(c->helper, '/') : NULL;
+	const char *name = slash ? slash + 1 : c->helper;
+
+	if (!name)
+		return "";
+	if (strncmp(name, prefix, strlen(prefix)) == 0)
+		name += strlen(prefix);
+	return name;
+}
+
+static const char *helper_option(const struct config *c, const char *section,
+				 const char *name)
+{
+	for (size_t i = 0; i < c->helper_option_cnt; i++) {
+		const struct config_helper_option *o = &c->helper_options[i];
+
+		if (same(o->section, section) && same(o->name, name))
+			return o->value;
+	}
+	return NULL;
+}
+
+/* --- paths ------------------------------------------------------------------------- */
+
+/* Drops repeated and trailing slashes and "." components, in place. */
+static void tidy_path(char *path)
+{
+	char *dst = path;
+
+	for (const char *p = path; *p;) {
+		size_t len;
+
+		p += strspn(p, "/");
+		len = strcspn(p, "/");
+		if (len && !(len == 1 && *p == '.')) {
+			*dst++ = '/';
+			memmove(dst, p, len);
+			dst += len;
+		}
+		p += len;
+	}
+	if (dst == path)
+		*dst++ = '/';
+	*dst = '\0';
+}
+
+static bool has_dotdot(const char *path)
+{
+	for (const char *p = path; (p = strstr(p, "..")); p += 2) {
+		if ((p == path || p[-1] == '/') && (!p[2] || p[2] == '/'))
+			return true;
+	}
+	return false;
+}
+
+static vcf_err_t check_path(const char *name, char *path)
+{
+	if (!path)
+		return 0;
+	if (*path != '/' || has_dotdot(path)) {
+		log_err("%s = %s: must be an absolute path without \"..\"", name, path);
+		return -EINVAL;
+	}
+	tidy_path(path);
+	return 0;
+}
+
+static vcf_err_t check_paths(const struct config *c)
+{
+	vcf_err_t err = 0;
+
+	for (size_t i = 0; i < config_option_cnt; i++) {
+		const struct config_option *o = &config_options[i];
+
+		if (o->type == CONFIG_PATH &&
+		    check_path(o->name, *(char *const *)((const char *)c + o->field_off)))
+			err = -EINVAL;
+	}
+	return err;
+}
+
+static vcf_err_t make_absolute(const char *name, char **path)
+{
+	char *full;
+
+	if (!*path || **path == '/')
+		return 0;
+	full = realpath(*path, NULL);
+	if (!full) {
+		log_err("%s: %s: %s", name, *path, strerror(errno));
+		return -EINVAL;
+	}
+	free(*path);
+	*path = full;
+	return 0;
+}
+
+/* True if path is below folder. */
+static bool is_below(const char *path, const char *folder)
+{
+	size_t len = strlen(folder);
+
+	if (same(folder, "/"))
+		return !same(path, "/");
+	return strncmp(path, folder, len) == 0 && path[len] == '/';
+}
+
+/*
+ * The path with symbolic links resolved as far as it exists, so that two names of one
+ * folder are found equal; what cannot be looked at (a dead mount) stays as it is.
+ */
+static void resolve(char dst[PATH_MAX], const char *path)
+{
+	if (!realpath(path, dst))
+		snprintf(dst, PATH_MAX, "%s", path);
+}
+
+static vcf_err_t check_apart(const struct config *c)
+{
+	char backing[PATH_MAX], mountpoint[PATH_MAX];
+
+	resolve(backing, c->backing);
+	resolve(mountpoint, c->mountpoint);
+	if (same(backing, mountpoint) && !c->overmount) {
+		log_err("mountpoint = %s: is the backing folder itself; set overmount = "
+			"yes if that is meant",
+			c->mountpoint);
+		return -EINVAL;
+	}
+	if (is_below(backing, mountpoint) || is_below(mountpoint, backing)) {
+		log_err("backing = %s and mountpoint = %s: one lies inside the other",
+			c->backing, c->mountpoint);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/*
+ * What the daemon writes must not lie below its own mount (it would wait for itself) nor
+ * in the backing folder (it would appear in the mount; keys would lie beside the
+ * ciphertext).
+ */
+static vcf_err_t check_outside(const struct config *c, const char *name, const char *path)
+{
+	char real[PATH_MAX];
+	const char *const trees[] = {c->mountpoint, c->backing};
+
+	if (!path || *path != '/')
+		return 0;
+	resolve(real, path);
+	for (int i = 0; i < 2; i++) {
+		char tree[PATH_MAX];
+
+		resolve(tree, trees[i]);
+		if (same(real, tree) || is_below(real, tree)) {
+			log_err("%s = %s: must not lie inside %s", name, path, trees[i]);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static vcf_err_t check_trees(const struct config *c)
+{
+	vcf_err_t err = 0;
+
+	if (!c->backing || !c->mountpoint) {
+		log_err("%s is not set in [mount]",
+			c->backing ? "mountpoint" : "backing");
+		return -EINVAL;
+	}
+	if (check_apart(c))
+		err = -EINVAL;
+	if (check_outside(c, "state-directory", c->state_directory))
+		err = -EINVAL;
+	if (check_outside(c, "runtime-directory", c->runtime_directory))
+		err = -EINVAL;
+	if (check_outside(c, "log-file", c->log_file))
+		err = -EINVAL;
+	if (check_outside(c, "[file] directory", helper_option(c, "file", "directory")))
+		err = -EINVAL;
+	return err;
+}
+
+/* --- the rest ---------------------------------------------------------------------- */
+
+static vcf_err_t check_helper(struct config *c, bool quick)
+{
+	if (!c->helper && quick && helper_option(c, "file", "directory")) {
+		c->helper = strdup("file");
+		return c->helper ? 0 : -ENOMEM;
+	}
+	if (!c->helper) {
+		log_err("helper is not set in [key-service]%s",
+			quick ? "; to try it out: -o file.directory=DIR" : "");
+		return -EINVAL;
+	}
+	if (*c->helper != '/' && strchr(c->helper, '/')) {
+		log_err("helper = %s: must be a name or an absolute path", c->helper);
+		return -EINVAL;
+	}
+	if (!*config_helper_name(c) || config_section_known(config_helper_name(c))) {
+		log_err("helper = %s: is no helper's name", c->helper);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* The helpers that come with the program: one file may hold options for several. */
+static bool helper_known(const char *section)
+{
+	static const char *const names[] = {"file", "static", "barbican", "kmip",
+					    "vault"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (same(names[i], section))
+			return true;
+	}
+	return false;
+}
+
+static vcf_err_t check_sections(const struct config *c)
+{
+	const char *last = "";
+	vcf_err_t err = 0;
+
+	for (size_t i = 0; i < c->helper_option_cnt; i++) {
+		const char *section = c->helper_options[i].section;
+
+		if (helper_known(section) || same(section, config_helper_name(c)) ||
+		    same(section, last))
+			continue;
+		log_err("[%s]: unknown section; there are [mount], [rules], [format], "
+			"[key-service] and that of the key helper%s%s%s",
+			section, c->helper ? ", [" : "", config_helper_name(c),
+			c->helper ? "]" : "");
+		last = section;
+		err = -EINVAL;
+	}
+	return err;
+}
+
+static vcf_err_t check_combinations(const struct config *c)
+{
+	vcf_err_t err = 0;
+
+	if (c->format == FORMAT_LUKS1 && c->sector_size != 512) {
+		log_err("type = luks1 wants sector-size = 512");
+		err = -EINVAL;
+	}
+	if (c->writeback && c->shared) {
+		log_err("writeback = yes cannot go with shared = yes: other nodes would "
+			"read stale data");
+		err = -EINVAL;
+	}
+	return err;
+}
+
+static vcf_err_t check_rules(const struct config *c)
+{
+	auto_rules struct rules *r = NULL;
+
+	return config_make_rules(c, &r);
+}
+
+vcf_err_t config_finish(struct config *c, bool quick)
+{
+	vcf_err_t errs[8] = {0};
+
+	if (quick) {
+		errs[0] = make_absolute("backing", &c->backing);
+		errs[1] = make_absolute("mountpoint", &c->mountpoint);
+	}
+	errs[2] = check_helper(c, quick);
+	errs[3] = check_sections(c);
+	errs[4] = check_combinations(c);
+	errs[5] = check_rules(c);
+	if (!errs[0] && !errs[1])
+		errs[6] = check_paths(c);
+	if (!errs[0] && !errs[1] && !errs[6])
+		errs[7] = check_trees(c);
+	for (size_t i = 0; i < sizeof(errs) / sizeof(errs[0]); i++) {
+		if (errs[i])
+			return errs[i];
+	}
+	return 0;
+}
+
+vcf_err_t config_make_rules(const struct config *c, struct rules **out)
+{
+	auto_free struct rule_spec *specs = calloc(c->rule_cnt + 1, sizeof(*specs));
+	char errbuf[256] = "";
+	vcf_err_t err;
+
+	if (!specs)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->rule_cnt; i++)
+		specs[i] = (struct rule_spec){c->rules[i].cls, c->rules[i].glob};
+	err = rules_new(out, specs, c->rule_cnt, c->bind, errbuf, sizeof(errbuf));
+	if (err == -EINVAL)
+		log_err("[rules]: %s", errbuf);
+	return err;
+}
+
+vcf_err_t config_helper_section(const struct config *c,
+				struct keyservice_option **options, size_t *cnt)
+{
+	const char *section = config_helper_name(c);
+	struct keyservice_option *list = calloc(c->helper_option_cnt + 1, sizeof(*list));
+	size_t n = 0;
+
+	if (!list)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->helper_option_cnt; i++) {
+		const struct config_helper_option *o = &c->helper_options[i];
+
+		if (same(o->section, section))
+			list[n++] = (struct keyservice_option){o->name, o->value};
+	}
+	*options = list;
+	*cnt = n;
+	return 0;
+}

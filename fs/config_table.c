@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The option table, and what is made from it: lookup and the two print-outs. */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "fs/config.h"
+
+#define FIELD(f) offsetof(struct config, f), sizeof(((struct config *)0)->f)
+#define NO_FIELD 0, 0
+#define DAY 86400
+#define RULE_HELP "GLOB relative to the root; the first rule that matches decides"
+
+/* clang-format off */
+const struct config_option config_options[] = {
+	{"mount", "backing", CONFIG_PATH, FIELD(backing), 0, 0, NULL, NULL,
+	 "The folder with the ciphertext."},
+	{"mount", "mountpoint", CONFIG_PATH, FIELD(mountpoint), 0, 0, NULL, NULL,
+	 "Where the plaintext view appears."},
+	{"mount", "overmount", CONFIG_BOOL, FIELD(overmount), 0, 0, NULL, "no",
+	 "Allow the mount point to be the backing folder itself."},
+	{"mount", "shared", CONFIG_BOOL, FIELD(shared), 0, 0, NULL, "no",
+	 "Other nodes use the backing folder at the same time (NFS, CephFS)."},
+	{"mount", "writeback", CONFIG_BOOL, FIELD(writeback), 0, 0, NULL, "no",
+	 "Let the kernel collect writes; a full disk is then reported only at close."},
+	{"mount", "allow-other", CONFIG_BOOL, FIELD(allow_other), 0, 0, NULL, "yes",
+	 "Other users than the one who mounts may use the mount."},
+	{"mount", "default-permissions", CONFIG_BOOL, FIELD(default_permissions), 0, 0,
+	 NULL, "yes", "The kernel checks owner and mode of files."},
+	{"mount", "nosuid", CONFIG_BOOL, FIELD(nosuid), 0, 0, NULL, "yes",
+	 "Ignore set-user-id and set-group-id bits."},
+	{"mount", "nodev", CONFIG_BOOL, FIELD(nodev), 0, 0, NULL, "yes",
+	 "Ignore device files."},
+	{"mount", "state-directory", CONFIG_PATH, FIELD(state_directory), 0, 0, NULL,
+	 "/var/lib/vmcryptfs", "Journal of keys; must survive a reboot."},
+	{"mount", "runtime-directory", CONFIG_PATH, FIELD(runtime_directory), 0, 0, NULL,
+	 "/run/vmcryptfs", "Control sockets."},
+	{"mount", "threads", CONFIG_UINT, FIELD(threads), 0, 256, NULL, "0",
+	 "Worker threads; 0: by the number of processors."},
+	{"mount", "log-level", CONFIG_STRING, FIELD(log_level), 0, 0,
+	 "err|warn|info|dbg", "info", "The least important lines that are logged."},
+	{"mount", "log-file", CONFIG_PATH, FIELD(log_file), 0, 0, NULL, NULL,
+	 "Log to this file; else to syslog, or to stderr in the foreground."},
+
+	{"rules", "encrypt", CONFIG_RULE, NO_FIELD, 0, 0, NULL, NULL,
+	 "Images with a secret of their own (what no rule matches, too): " RULE_HELP "."},
+	{"rules", "derived", CONFIG_RULE, NO_FIELD, 0, 0, NULL, NULL,
+	 "Images whose secret is derived from the site's (probes, small files): "
+	 RULE_HELP "."},
+	{"rules", "passthrough", CONFIG_RULE, NO_FIELD, 0, 0, NULL, NULL,
+	 "Files that stay in the clear: " RULE_HELP "."},
+	{"rules", "bind", CONFIG_REGEX, FIELD(bind), 0, 0, NULL, NULL,
+	 "Perl-compatible expression on the path; its first group names the instance that "
+	 "an image is bound to."},
+	{"rules", "promote", CONFIG_BOOL, FIELD(promote), 0, 0, NULL, "yes",
+	 "Give an image its own secret when a rename takes it from derived to encrypt."},
+
+	/* The words stand in the order of enum luks_format. */
+	{"format", "type", CONFIG_CHOICE, FIELD(format), 0, 0, "luks1|luks2", "luks2",
+	 "The form of new containers; QEMU and nbdkit open only luks1."},
+	{"format", "sector-size", CONFIG_SIZE, FIELD(sector_size), 0, 0, "512|4096",
+	 "4096", "Encryption sector of new containers, bytes; luks1 wants 512."},
+
+	{"key-service", "helper", CONFIG_STRING, FIELD(helper), 0, 0, NULL, NULL,
+	 "The key helper: file, static, barbican, kmip, vault, another name in the folder "
+	 "of helpers, or an absolute path. Its own options stand in the section of its "
+	 "name."},
+	{"key-service", "children", CONFIG_UINT, FIELD(children), 1, 64, NULL, "4",
+	 "The most helper processes at once."},
+	{"key-service", "timeout", CONFIG_DURATION, FIELD(timeout_s), 1, 3600, NULL, "60",
+	 "How long a request may take with all its retries."},
+	{"key-service", "linger", CONFIG_DURATION, FIELD(linger_s), 0, DAY, NULL, "60",
+	 "How long a key stays after the last close of its image."},
+	{"key-service", "reserve", CONFIG_UINT, FIELD(reserve), 0, 1024, NULL, "4",
+	 "Unused secrets held ready for new images."},
+	/* The words stand in the order of a bool named keep. */
+	{"key-service", "on-delete", CONFIG_CHOICE, FIELD(keep), 0, 0, "delayed|keep",
+	 "delayed", "What becomes of a deleted image's secret."},
+	{"key-service", "destroy-delay", CONFIG_DURATION, FIELD(destroy_delay_s), 0,
+	 3650 * DAY, NULL, "7d",
+	 "How long the secret of a deleted image is kept; not shorter than backups are."},
+};
+/* clang-format on */
+const size_t config_option_cnt = sizeof(config_options) / sizeof(config_options[0]);
+
+const struct config_option *config_find(const char *section, const char *name)
+{
+	for (size_t i = 0; i < config_option_cnt; i++) {
+		const struct config_option *o = &config_options[i];
+
+		if (strcmp(o->section, section) == 0 && strcmp(o->name, name) == 0)
+			return o;
+	}
+	return NULL;
+}
+
+bool config_section_known(const char *section)
+{
+	for (size_t i = 0; i < config_option_cnt; i++) {
+		if (strcmp(config_options[i].section, section) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Seconds in the largest unit that divides them, as parse_duration() reads them. */
+static void print_duration(uint64_t s, FILE *to)
+{
+	static const struct {
+		uint64_t len;
+		char letter;
+	} units[] = {{DAY, 'd'}, {3600, 'h'}, {60, 'm'}};
+
+	for (size_t i = 0; s && i < sizeof(units) / sizeof(units[0]); i++) {
+		if (s % units[i].len == 0) {
+			fprintf(to, "%" PRIu64 "%c", s / units[i].len, units[i].letter);
+			return;
+		}
+	}
+	fprintf(to, "%" PRIu64, s);
+}
+
+static void print_choice(const struct config_option *o, const char *field, FILE *to)
+{
+	unsigned int index = 0;
+	const char *word = o->choices;
+
+	if (o->field_len == 1)
+		index = *(const unsigned char *)field;
+	else
+		memcpy(&index, field, sizeof(index));
+	for (; index; index--)
+		word = strchr(word, '|') + 1;
+	fprintf(to, "%.*s", (int)strcspn(word, "|"), word);
+}
+
+static void print_value(const struct config *c, const struct config_option *o, FILE *to)
+{
+	const char *field = (const char *)c + o->field_off;
+	const char *text;
+	uint64_t number;
+
+	switch (o->type) {
+	case CONFIG_BOOL:
+		fputs(*(const bool *)field ? "yes" : "no", to);
+		break;
+	case CONFIG_UINT:
+	case CONFIG_SIZE:
+		memcpy(&number, field, sizeof(number));
+		fprintf(to, "%" PRIu64, number);
+		break;
+	case CONFIG_DURATION:
+		memcpy(&number, field, sizeof(number));
+		print_duration(number, to);
+		break;
+	case CONFIG_CHOICE:
+		print_choice(o, field, to);
+		break;
+	default:
+		memcpy(&text, field, sizeof(text));
+		fputs(text ? text : "", to);
+		break;
+	}
+}
+
+/* Prints "[section]" where a new one begins. */
+static void print_section(size_t i, FILE *to)
+{
+	if (i && strcmp(config_options[i - 1].section, config_options[i].section) == 0)
+		return;
+	fprintf(to, "%s[%s]\n", i ? "\n" : "", config_options[i].section);
+}
+
+/* All of them together: their order among each other counts. */
+static void print_rules(const struct config *c, FILE *to)
+{
+	for (size_t i = 0; i < c->rule_cnt; i++)
+		fprintf(to, "%s = %s\n", rules_class_name(c->rules[i].cls),
+			c->rules[i].glob);
+}
+
+static void print_helper_options(const struct config *c, FILE *to)
+{
+	const char *section = "";
+
+	for (size_t i = 0; i < c->helper_option_cnt; i++) {
+		const struct config_helper_option *o = &c->helper_options[i];
+
+		if (strcmp(section, o->section) != 0)
+			fprintf(to, "\n[%s]\n", o->section);
+		fprintf(to, "; %s is set\n", o->name);
+		section = o->section;
+	}
+}
+
+void config_print(const struct config *c, FILE *to)
+{
+	for (size_t i = 0; i < config_option_cnt; i++) {
+		const struct config_option *o = &config_options[i];
+
+		print_section(i, to);
+		if (o->type == CONFIG_RULE) {
+			if (strcmp(o->name, rules_class_name(CLASS_ENCRYPT)) == 0)
+				print_rules(c, to);
+			continue;
+		}
+		fprintf(to, "%s = ", o->name);
+		print_value(c, o, to);
+		fputc('\n', to);
+	}
+	print_helper_options(c, to);
+}
+
+static const char *type_name(enum config_type type)
+{
+	static const char *const names[] = {
+		[CONFIG_STRING] = "text",
+		[CONFIG_PATH] = "path",
+		[CONFIG_REGEX] = "expression",
+		[CONFIG_BOOL] = "yes|no",
+		[CONFIG_UINT] = "number",
+		[CONFIG_SIZE] = "bytes (K, M, G)",
+		[CONFIG_DURATION] = "duration (s, m, h, d, w)",
+		[CONFIG_CHOICE] = "",
+		[CONFIG_RULE] = "pattern, repeatable",
+	};
+
+	return names[type];
+}
+
+static void print_bounds(const struct config_option *o, FILE *to)
+{
+	if (!o->max)
+		return;
+	fputs(", ", to);
+	if (o->type == CONFIG_DURATION) {
+		print_duration(o->min, to);
+		fputs(" to ", to);
+		print_duration(o->max, to);
+	} else {
+		fprintf(to, "%" PRIu64 " to %" PRIu64, o->min, o->max);
+	}
+}
+
+void config_print_help(FILE *to)
+{
+	for (size_t i = 0; i < config_option_cnt; i++) {
+		const struct config_option *o = &config_options[i];
+
+		print_section(i, to);
+		fprintf(to, "  %s = %s", o->name,
+			o->choices ? o->choices : type_name(o->type));
+		print_bounds(o, to);
+		if (o->default_value)
+			fprintf(to, "; default %s", o->default_value);
+		fprintf(to, "\n      %s\n", o->help);
+	}
+	fputs("\nThe options of a key helper stand in the section of its name, as "
+	      "[file], "
+	      "and are handed to it as they are.\n",
+	      to);
+}
