@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One mutex guards both queues, the list of parked requests and the byte budget. Executors are
+ * workers like those of the request loop (own buffers, own cipher handle), so a request is
+ * executed by the same code whether it waited or not.
+ */
+#include "fs/deferred.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "util/io.h"
+#include "util/log.h"
+
+enum { PARK_CNT_MAX = 8192 };
+static const size_t park_bytes_max = 256u * 1024 * 1024;
+
+struct deferred {
+	struct server *sv;
+	struct mutex lock;
+	pthread_cond_t cond;
+	pthread_cond_t idle;		    /* an executor has nothing to do */
+	bool stopping;			    /* (l) */
+	unsigned int busy;		    /* (l) executors at work */
+	struct job *jobs, **jobs_tail;	    /* (l) */
+	struct parked *ready, **ready_tail; /* (l) */
+	struct parked *parked;		    /* (l) all that wait */
+	size_t parked_cnt, parked_bytes;    /* (l) incl. ready ones */
+	void (*tick)(struct server *sv);
+	time_t ticked; /* (l) */
+	struct worker *workers;
+	unsigned int worker_cnt;
+};
+
+vcf_err_t deferred_new(struct deferred **out, struct server *sv, unsigned int threads,
+		       void (*tick)(struct server *sv))
+{
+	struct deferred *d = calloc(1, sizeof(*d));
+	pthread_condattr_t attr;
+
+	if (!d)
+		return -ENOMEM;
+	d->workers = calloc(threads, sizeof(*d->workers));
+	if (!d->workers) {
+		free(d);
+		return -ENOMEM;
+	}
+	d->sv = sv;
+	d->worker_cnt = threads;
+	d->tick = tick;
+	d->jobs_tail = &d->jobs;
+	d->ready_tail = &d->ready;
+	mutex_init(&d->lock, RANK_DEFERRED);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&d->cond, &attr);
+	pthread_cond_init(&d->idle, NULL);
+	pthread_condattr_destroy(&attr);
+	*out = d;
+	return 0;
+}
+
+static time_t now_s(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec;
+}
+
+static void unlink_parked_locked(struct deferred *d, struct parked *p)
+{
+	if (p->list_prev)
+		p->list_prev->list_next = p->list_next;
+	else
+		d->parked = p->list_next;
+	if (p->list_next)
+		p->list_next->list_prev = p->list_prev;
+	d->parked_cnt--;
+	d->parked_bytes -= p->map_len;
+}
+
+static void free_parked(struct parked *p)
+{
+	munmap(p, p->map_len);
+}
+
+static void execute_again(struct worker *w, struct parked *p)
+{
+	memcpy(w->req, p->data, p->len);
+	w->resumed = p;
+	server_execute(w, p->len);
+	w->resumed = NULL;
+	free_parked(p);
+}
+
+/* Takes the next piece of work; false when there is none for now. Returns with the lock held. */
+static bool run_one_locked(struct deferred *d, struct worker *w)
+{
+	struct parked *p = d->ready;
+	struct job *job = d->jobs;
+	bool drop;
+
+	if (p) {
+		d->ready = p->next;
+		if (!d->ready)
+			d->ready_tail = &d->ready;
+		unlink_parked_locked(d, p);
+		drop = p->answered || d->sv->stopping;
+		/* From here an interrupt finds it on this worker. */
+		w->unique = drop ? 0 : p->unique;
+		mutex_unlock(&d->lock);
+		if (drop)
+			free_parked(p);
+		else
+			execute_again(w, p);
+	} else if (job) {
+		d->jobs = job->next;
+		if (!d->jobs)
+			d->jobs_tail = &d->jobs;
+		mutex_unlock(&d->lock);
+		job->run(job);
+	} else {
+		return false;
+	}
+	mutex_lock(&d->lock);
+	return true;
+}
+
+static bool tick_due_locked(struct deferred *d)
+{
+	time_t now = now_s();
+
+	if (!d->tick || now == d->ticked)
+		return false;
+	d->ticked = now;
+	return true;
+}
+
+static void wait_locked(struct deferred *d)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += 1;
+	pthread_cond_timedwait(&d->cond, &d->lock.m, &until);
+}
+
+static void *executor(void *arg)
+{
+	struct worker *w = arg;
+	struct deferred *d = w->sv->deferred;
+
+	current_worker = w;
+	mutex_lock(&d->lock);
+	for (;;) {
+		d->busy++;
+		while (run_one_locked(d, w))
+			;
+		d->busy--;
+		worker_forget_keys(w);
+		pthread_cond_broadcast(&d->idle);
+		if (d->stopping)
+			break;
+		if (tick_due_locked(d)) {
+			mutex_unlock(&d->lock);
+			d->tick(d->sv);
+			mutex_lock(&d->lock);
+			continue;
+		}
+		wait_locked(d);
+	}
+	mutex_unlock(&d->lock);
+	return NULL;
+}
+
+vcf_err_t deferred_start(struct deferred *d)
+{
+	for (unsigned int i = 0; i < d->worker_cnt; i++) {
+		struct worker *w = &d->workers[i];
+		vcf_err_t err = worker_init(w, d->sv);
+
+		if (!err)
+			err = -pthread_create(&w->thread, NULL, executor, w);
+		if (err)
+			return err;
+		w->started = true;
+	}
+	return 0;
+}
+
+void deferred_quiesce(struct deferred *d)
+{
+	SCOPED_LOCK(&d->lock);
+
+	while (d->workers[0].started && (d->jobs || d->ready || d->busy))
+		mutex_wait(&d->lock, &d->idle);
+}
+
+void deferred_stop(struct deferred *d)
+{
+	mutex_lock(&d->lock);
+	d->stopping = true;
+	pthread_cond_broadcast(&d->cond);
+	mutex_unlock(&d->lock);
+	for (unsigned int i = 0; i < d->worker_cnt; i++) {
+		if (d->workers[i].started)
+			pthread_join(d->workers[i].thread, NULL);
+		d->workers[i].started = false;
+	}
+}
+
+void deferred_free(struct deferred *d)
+{
+	deferred_stop(d);
+	for (unsigned int i = 0; i < d->worker_cnt; i++)
+		worker_fini(&d->workers[i]);
+	while (d->parked) {
+		struct parked *p = d->parked;
+
+		unlink_parked_locked(d, p);
+		free_parked(p);
+	}
+	pthread_cond_destroy(&d->cond);
+	pthread_cond_destroy(&d->idle);
+	mutex_fini(&d->lock);
+	free(d->workers);
+	free(d);
+}
+
+void deferred_post(struct deferred *d, struct job *job)
+{
+	SCOPED_LOCK(&d->lock);
+
+	job->next = NULL;
+	*d->jobs_tail = job;
+	d->jobs_tail = &job->next;
+	pthread_cond_signal(&d->cond);
+}
+
+/* A private mapping, so that a guest's bytes in it can be locked, kept out of cores and freed. */
+static struct parked *copy_request(const struct worker *w)
+{
+	size_t len = ((const struct fuse_in_header *)(const void *)w->req)->len;
+	size_t map_len = (sizeof(struct parked) + len + 4095) & ~(size_t)4095;
+	struct parked *p = mmap(NULL, map_len, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	if (mlock(p, map_len) < 0)
+		log_dbg("a parked request of %zu bytes is not locked in memory", map_len);
+	madvise(p, map_len, MADV_DONTDUMP);
+	p->map_len = map_len;
+	p->len = len;
+	p->unique = w->unique;
+	p->pid = ((const struct fuse_in_header *)(const void *)w->req)->pid;
+	memcpy(p->data, w->req, len);
+	return p;
+}
+
+vcf_err_t deferred_park(struct deferred *d, struct worker *w, struct parked **out)
+{
+	struct parked *p = copy_request(w);
+
+	if (!p)
+		return -ENOMEM;
+	mutex_lock(&d->lock);
+	if (d->parked_cnt >= PARK_CNT_MAX ||
+	    d->parked_bytes + p->map_len > park_bytes_max) {
+		mutex_unlock(&d->lock);
+		free_parked(p);
+		return -ENOMEM;
+	}
+	p->interrupted = w->interrupted == w->unique; /* the next look at it is tick's */
+	p->list_next = d->parked;
+	if (d->parked)
+		d->parked->list_prev = p;
+	d->parked = p;
+	d->parked_cnt++;
+	d->parked_bytes += p->map_len;
+	mutex_unlock(&d->lock);
+	*out = p;
+	return 0;
+}
+
+void deferred_resume(struct deferred *d, struct parked *p, vcf_err_t err)
+{
+	SCOPED_LOCK(&d->lock);
+
+	p->err = err;
+	p->next = NULL;
+	*d->ready_tail = p;
+	d->ready_tail = &p->next;
+	pthread_cond_signal(&d->cond);
+}
+
+static bool note_interrupt(struct worker *workers, unsigned int cnt, uint64_t unique)
+{
+	for (unsigned int i = 0; i < cnt; i++) {
+		if (workers[i].unique != unique)
+			continue;
+		workers[i].interrupted = unique;
+		return true;
+	}
+	return false;
+}
+
+static struct parked *find_parked_locked(struct deferred *d, uint64_t unique)
+{
+	struct parked *p = d->parked;
+
+	while (p && (p->unique != unique || p->answered))
+		p = p->list_next;
+	return p;
+}
+
+/* SIGKILL is pending for the thread: any fatal signal ends like that. */
+static bool is_dying(uint32_t pid)
+{
+	auto_close int fd = -1;
+	char text[4096];
+	const char *line;
+	ssize_t n;
+
+	if (!pid)
+		return true; /* of a process that we cannot see */
+	snprintf(text, sizeof(text), "/proc/%u/status", pid);
+	fd = open(text, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : io_pread_full(fd, text, sizeof(text) - 1, 0);
+	if (n < 0)
+		return errno == ENOENT || errno == ESRCH;
+	text[n] = '\0';
+	line = strstr(text, "\nSigPnd:\t");
+	return line && (strtoull(line + 9, NULL, 16) & 1ull << (SIGKILL - 1));
+}
+
+static void answer_if_dying(struct deferred *d, uint64_t unique, uint32_t pid)
+{
+	struct parked *p;
+
+	if (!is_dying(pid))
+		return;
+	mutex_lock(&d->lock);
+	p = find_parked_locked(d, unique);
+	if (p)
+		p->answered = true;
+	mutex_unlock(&d->lock);
+	if (p)
+		server_reply_raw(d->sv, unique, -EINTR);
+}
+
+/*
+ * A signal that the caller has a handler for does not end its wait: no program expects EINTR from
+ * opening a file. One that kills it does. The kernel tells of the first signal only, so a request
+ * with one is looked at again every second.
+ */
+bool deferred_interrupt(struct deferred *d, uint64_t unique)
+{
+	uint32_t pid = 0;
+	struct parked *p;
+	bool noted = false;
+
+	mutex_lock(&d->lock);
+	p = find_parked_locked(d, unique);
+	if (p) {
+		p->interrupted = true;
+		pid = p->pid;
+	} else { /* on its way to be parked? */
+		noted = note_interrupt(d->sv->workers, d->sv->worker_cnt, unique) ||
+			note_interrupt(d->workers, d->worker_cnt, unique);
+	}
+	mutex_unlock(&d->lock);
+	if (p)
+		answer_if_dying(d, unique, pid);
+	return p || noted;
+}
+
+/* A few at a time; the others have their turn a second later. */
+void deferred_tick(struct deferred *d)
+{
+	struct {
+		uint64_t unique;
+		uint32_t pid;
+	} look[64];
+	size_t cnt = 0;
+
+	mutex_lock(&d->lock);
+	for (struct parked *p = d->parked; p && cnt < 64; p = p->list_next) {
+		if (!p->interrupted || p->answered)
+			continue;
+		look[cnt].unique = p->unique;
+		look[cnt++].pid = p->pid;
+	}
+	mutex_unlock(&d->lock);
+	for (size_t i = 0; i < cnt; i++)
+		answer_if_dying(d, look[i].unique, look[i].pid);
+}
+
+size_t deferred_parked_cnt(struct deferred *d)
+{
+	SCOPED_LOCK(&d->lock);
+
+	return d->parked_cnt;
+}

@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A job is a small state machine; `step` names what the executor does next. Between two steps
+ * the job belongs to the key service's (or the reserve's) callback, which only notes the outcome
+ * and posts the job again.
+ *
+ *   unlock:  LOAD -> (site secret | get) -> UNLOCK -> finish
+ *   create:  TAKE -> (reserve | site secret) -> FORMAT -> finish
+ *   close:   CLOSE -> finish
+ */
+#include "fs/imagejob.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse_lowlevel.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <uuid/uuid.h>
+
+#include "crypto/container.h"
+#include "fs/node.h"
+#include "fs/ops.h"
+#include "fs/sitekey.h"
+#include "util/log.h"
+#include "util/text.h"
+
+struct imagejob {
+	struct job job; /* must be first */
+	struct server *sv;
+	struct image_entry *e;
+	int pathfd; /* O_PATH of the file */
+	enum file_class cls;
+	char path[STATE_PATH_MAX];
+	char context[TOKEN_CONTEXT_MAX + 1];
+	vcf_err_t err;		  /* outcome of a wait */
+	struct container *c;	  /* unlock */
+	struct secret *secret;	  /* the image's own, or the site's where derived */
+	struct reserved reserved; /* create, not derived */
+	enum { CARRIED_NO, CARRIED_MAYBE, CARRIED_YES } carried; /* create: by a header */
+	bool mended;
+};
+
+static void free_job(struct imagejob *j)
+{
+	if (j->pathfd >= 0)
+		close(j->pathfd);
+	container_free(j->c);
+	secret_free(j->secret);
+	secret_free(j->reserved.secret);
+	free(j);
+}
+
+static void finish(struct imagejob *j, vcf_err_t err)
+{
+	struct server *sv = j->sv;
+	struct image_entry *e = j->e;
+
+	if (err && err != -ESTALE && err != -ECANCELED) /* no longer wanted */
+		log_err("%s: cannot open: %s", j->path, strerror(-err));
+	free_job(j);
+	imagetable_finish(sv->images, e, err);
+}
+
+/* Without a name its content may have been wiped meanwhile. */
+static bool has_gone(int pathfd)
+{
+	struct stat st;
+
+	return fstatat(pathfd, "", &st, AT_EMPTY_PATH) == 0 && st.st_nlink == 0;
+}
+
+static void finish_unlock(struct imagejob *j, vcf_err_t err)
+{
+	if (err && has_gone(j->pathfd))
+		err = -ESTALE; /* the kernel looks the name up again */
+	finish(j, err);
+}
+
+static void post(struct imagejob *j, void (*step)(struct job *))
+{
+	j->job.run = step;
+	deferred_post(j->sv->deferred, &j->job);
+}
+
+/* Where the table is full, an image that nobody uses any more makes room. */
+static vcf_err_t put_key(struct server *sv, const struct container *c,
+			 struct key_ref *ref)
+{
+	vcf_err_t err;
+
+	do {
+		err = keytable_put(sv->keys, container_subject(c)->uuid,
+				   container_token(c)->kcv, container_volume_key(c), ref);
+	} while (err == -ENFILE && imagetable_evict(sv->images));
+	return err;
+}
+
+/* Puts the key into the table and the image into the entry. The entry is BUSY: nobody looks. */
+static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t clen)
+{
+	const struct token_subject *s = container_subject(c);
+	struct image_entry *e = j->e;
+	struct image_params ip = {
+		.geom = {.data_off = s->data_off, .sector_len = s->sector_len},
+		.holes_zero = container_token(c)->holes == HOLES_ZERO,
+		.keys = j->sv->keys,
+	};
+	struct image *im;
+	vcf_err_t err = put_key(j->sv, c, &ip.key);
+
+	if (err)
+		return err;
+	err = image_new(&im, &ip, clen);
+	if (err) {
+		keytable_del(j->sv->keys, ip.key);
+		return err;
+	}
+	SCOPED_LOCK(&e->state_lock);
+	e->image = im;
+	e->key = ip.key;
+	e->token = *container_token(c);
+	memcpy(e->uuid, s->uuid, UUID_LEN);
+	e->sector_len = s->sector_len;
+	e->data_off = s->data_off;
+	return 0;
+}
+
+static vcf_err_t file_size(int fd, uint64_t *len)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	*len = (uint64_t)st.st_size;
+	return 0;
+}
+
+/* A derived image's secret comes from what was fetched (the site's). */
+static vcf_err_t derive(struct secret **secret, const unsigned char uuid[UUID_LEN])
+{
+	auto_secret struct secret *site = STEAL_PTR(secret);
+
+	return token_derive_secret(secret, site, uuid);
+}
+
+static vcf_err_t unlock(struct imagejob *j)
+{
+	auto_close int fd = -1;
+	uint64_t clen;
+	vcf_err_t err;
+
+	if (j->err)
+		return j->err;
+	fd = node_reopen_fd(j->sv, j->pathfd, j->mended ? O_RDWR : O_RDONLY);
+	if (fd < 0)
+		return fd;
+	err = file_size(fd, &clen);
+	if (!err && container_token(j->c)->derived)
+		err = derive(&j->secret, container_subject(j->c)->uuid);
+	if (!err)
+		err = container_unlock(j->c, j->secret, j->path);
+	if (!err && j->mended) {
+		log_warn("%s: one copy of the header was damaged and is written anew",
+			 j->path);
+		err = container_write_mended(j->c, fd);
+	}
+	return err ? err : publish(j, j->c, clen);
+}
+
+static void step_unlock(struct job *job)
+{
+	struct imagejob *j = (struct imagejob *)job;
+
+	finish_unlock(j, unlock(j));
+}
+
+static void fetched(void *arg, const struct keyservice_result *res)
+{
+	struct imagejob *j = arg;
+
+	j->err = res->err;
+	if (res->err)
+		log_err("%s: key service: %s %s", j->path, strerror(-res->err),
+			res->text);
+	else
+		j->err = secret_dup(&j->secret, res->secret);
+	post(j, step_unlock);
+}
+
+static void step_site(struct job *job);
+
+static void site_ready(void *arg, vcf_err_t err)
+{
+	struct imagejob *j = arg;
+
+	j->err = err;
+	post(j, step_site);
+}
+
+/* The site secret if the token names ours; else the one it names, by id. */
+static vcf_err_t fetch(struct imagejob *j)
+{
+	const struct token *t = container_token(j->c);
+	char site_id[TOKEN_KEY_ID_MAX + 1];
+	vcf_err_t err;
+
+	if (j->err)
+		return j->err;
+	if (t->derived && sitekey_is(j->sv->site, NULL, t->key_id)) {
+		err = sitekey_get(j->sv->site, &j->secret, site_id, site_ready, j);
+		if (!err)
+			post(j, step_unlock);
+		return err;
+	}
+	err = keyservice_get(j->sv->keyservice, t->key_id, fetched, j);
+	return err ? err : -EINPROGRESS;
+}
+
+static void step_site(struct job *job)
+{
+	struct imagejob *j = (struct imagejob *)job;
+	vcf_err_t err = fetch(j);
+
+	if (err && err != -EINPROGRESS)
+		finish_unlock(j, err);
+}
+
+static vcf_err_t check_token(struct imagejob *j)
+{
+	const struct token *t = container_token(j->c);
+
+	if (strcmp(t->service, j->sv->cfg->service_name) != 0) {
+		log_err("%s: its key service '%s' is not configured", j->path,
+			t->service);
+		return -ENOKEY;
+	}
+	/* Asked before the key is fetched: the service hears nothing of a moved container. */
+	if (strcmp(t->context, j->context) != 0) {
+		log_err("%s: the container belongs to instance '%s', not '%s'; was it "
+			"moved "
+			"below the mount?",
+			j->path, t->context, j->context);
+		return -EBADMSG;
+	}
+	return 0;
+}
+
+static vcf_err_t load(struct imagejob *j)
+{
+	auto_close int fd = node_reopen_fd(j->sv, j->pathfd, O_RDONLY);
+	vcf_err_t err;
+
+	if (fd < 0)
+		return fd;
+	if (j->sv->stopping)
+		return -ECANCELED;
+	err = container_load(&j->c, fd, j->path, &j->mended);
+	if (err)
+		return err;
+	err = check_token(j);
+	return err ? err : fetch(j);
+}
+
+static void step_load(struct job *job)
+{
+	struct imagejob *j = (struct imagejob *)job;
+	vcf_err_t err = load(j);
+
+	if (err && err != -EINPROGRESS)
+		finish_unlock(j, err);
+}
+
+static vcf_err_t before_magic(void *arg)
+{
+	struct imagejob *j = arg;
+
+	if (j->cls == CLASS_DERIVED)
+		return 0;
+	return reserve_using(j->sv->reserve, &j->reserved, j->e->dev, j->e->ino, j->path);
+}
+
+/* Fills what the new container needs. -EINPROGRESS: step_take will be posted again. */
+static vcf_err_t take_secret(struct imagejob *j, struct container_params *p,
+			     struct token *t, void (*ready)(void *, vcf_err_t))
+{
+	vcf_err_t err;
+
+	if (j->cls == CLASS_DERIVED) {
+		t->derived = true;
+		uuid_generate_random(p->uuid);
+		err = sitekey_get(j->sv->site, &j->secret, t->key_id, ready, j);
+		return err ? err : derive(&j->secret, p->uuid);
+	}
+	err = reserve_take(j->sv->reserve, &j->reserved, ready, j);
+	if (err)
+		return err;
+	memcpy(p->uuid, j->reserved.uuid, UUID_LEN);
+	memcpy(t->key_id, j->reserved.key_id, sizeof(t->key_id));
+	return secret_dup(&j->secret, j->reserved.secret);
+}
+
+/* After a failure: nothing of a header is in the file, nor can come back after a crash. */
+static bool surely_empty(int fd)
+{
+	struct peek peek;
+	uint64_t clen = 0;
+
+	return file_size(fd, &clen) == 0 && size_peek_fd(&peek, fd, clen) == 0 &&
+	       peek.kind == PEEK_EMPTY && fdatasync(fd) == 0;
+}
+
+static vcf_err_t write_header(struct imagejob *j, const struct container_params *p,
+			      const struct token *t)
+{
+	auto_container struct container *c = NULL;
+	auto_close int fd = node_reopen_fd(j->sv, j->pathfd, O_RDWR);
+	struct peek peek;
+	uint64_t clen = 0;
+	vcf_err_t err;
+
+	if (fd < 0)
+		return fd;
+	err = file_size(fd, &clen);
+	if (!err)
+		err = size_peek_fd(&peek, fd, clen);
+	if (!err && peek.kind != PEEK_EMPTY)
+		err = -EBUSY; /* somebody wrote below the mount meanwhile */
+	if (!err)
+		err = container_format(&c, p, t, j->secret);
+	if (err)
+		return err;
+	err = container_write_new(c, fd, before_magic, j);
+	if (!err)
+		j->carried = CARRIED_YES;
+	else if (!surely_empty(fd))
+		j->carried = CARRIED_MAYBE;
+	if (!err)
+		err = publish(j, c, container_subject(c)->data_off);
+	return err;
+}
+
+/*
+ * The secret goes back only if no header can have it: it brings its container's uuid along, and
+ * two containers of one uuid would share their end. In doubt its note stays `using`, which the
+ * next start settles.
+ */
+static void settle_secret(struct imagejob *j)
+{
+	if (j->carried == CARRIED_YES)
+		reserve_used(j->sv->reserve, &j->reserved);
+	else if (j->carried == CARRIED_NO)
+		reserve_put_back(j->sv->reserve, &j->reserved);
+	else
+		log_warn("%s: its header could neither be written nor taken back",
+			 j->path);
+}
+
+/* The file may have lost its last name before it was a container. */
+static vcf_err_t check_name(struct imagejob *j)
+{
+	vcf_err_t err;
+
+	if (j->carried != CARRIED_YES)
+		return 0;
+	err = removal_of_new(j->sv, j->pathfd, j->path);
+	if (err && err != -ESTALE && err != -ECANCELED) /* no longer wanted */
+		j->carried = CARRIED_MAYBE; /* not journalled: the next start has to */
+	return err;
+}
+
+static void secret_ready(void *arg, vcf_err_t err);
+
+static vcf_err_t create(struct imagejob *j)
+{
+	struct container_params p = {.format = j->sv->cfg->format,
+				     .sector_len = (uint32_t)j->sv->cfg->sector_size};
+	struct token t = {.holes = HOLES_ZERO, .generation = 1};
+	vcf_err_t err, err2;
+
+	if (j->err || j->sv->stopping)
+		return j->err ? j->err : -ECANCELED;
+	TEXT_CUT(t.service, j->sv->cfg->service_name);
+	memcpy(t.context, j->context, sizeof(t.context));
+	err = take_secret(j, &p, &t, secret_ready);
+	if (err)
+		return err;
+	err = write_header(j, &p, &t);
+	err2 = check_name(j);
+	if (j->cls != CLASS_DERIVED)
+		settle_secret(j);
+	return err ? err : err2;
+}
+
+static void step_create(struct job *job)
+{
+	struct imagejob *j = (struct imagejob *)job;
+	vcf_err_t err = create(j);
+
+	if (err != -EINPROGRESS)
+		finish(j, err);
+}
+
+static void secret_ready(void *arg, vcf_err_t err)
+{
+	struct imagejob *j = arg;
+
+	j->err = err;
+	post(j, step_create);
+}
+
+static vcf_err_t new_job(struct imagejob **out, struct server *sv, struct image_entry *e)
+{
+	struct imagejob *j = calloc(1, sizeof(*j));
+
+	if (!j)
+		return -ENOMEM;
+	j->sv = sv;
+	j->e = e;
+	j->pathfd = -1;
+	*out = j;
+	return 0;
+}
+
+static vcf_err_t describe(struct imagejob *j, const struct node *n)
+{
+	vcf_err_t err = state_path(j->sv->state, n, j->path);
+
+	if (err)
+		return err;
+	j->cls = (enum file_class)n->cls;
+	rules_context(j->sv->rules, j->path, j->context);
+	j->pathfd = fcntl(n->fd, F_DUPFD_CLOEXEC, 3);
+	return j->pathfd < 0 ? -errno : 0;
+}
+
+vcf_err_t imagejob_start(struct server *sv, struct image_entry *e, const struct node *n,
+			 bool make)
+{
+	struct imagejob *j;
+	vcf_err_t err = new_job(&j, sv, e);
+
+	if (err)
+		return err;
+	err = describe(j, n);
+	if (err) {
+		free_job(j);
+		return err;
+	}
+	imagetable_ref(sv->images, e);
+	mutex_lock(&e->state_lock);
+	e->nodeid = n->id;
+	TEXT_CUT(e->path, j->path);
+	mutex_unlock(&e->state_lock);
+	post(j, make ? step_create : step_load);
+	return 0;
+}
+
+void imagejob_drop_key(struct server *sv, struct image_entry *e)
+{
+	int rc = fuse_lowlevel_notify_inval_inode(sv->se, e->nodeid, 0, 0);
+
+	if (rc && rc != -ENOENT && rc != -ENOSYS)
+		log_dbg("%s: page cache not dropped: %s", e->path, strerror(-rc));
+	mutex_lock(&e->state_lock);
+	image_free(e->image);
+	e->image = NULL;
+	keytable_del(sv->keys, e->key);
+	server_forget_key(sv);
+	e->key = (struct key_ref){0};
+	mutex_unlock(&e->state_lock);
+}
+
+static void step_close(struct job *job)
+{
+	struct imagejob *j = (struct imagejob *)job;
+
+	imagejob_drop_key(j->sv, j->e);
+	finish(j, 0);
+}
+
+vcf_err_t imagejob_close(struct server *sv, struct image_entry *e)
+{
+	struct imagejob *j;
+	vcf_err_t err = new_job(&j, sv, e);
+
+	if (!err)
+		post(j, step_close);
+	return err;
+}

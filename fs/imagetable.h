@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The images in use, one entry a backing inode, and the way of each to its key.
+ *
+ * States of an entry (state_lock):
+ *   COLD   no key here. Either the file is empty (no header, no secret yet), or nobody needs it.
+ *   BUSY   a job is under way: unlock (read header, fetch secret, open slot, check MAC, kcv and
+ *          context), create (take a secret, write a header) or close. Requests that need the
+ *          outcome are parked in `waiters`.
+ *   READY  entry.image exists; its key is in the key table.
+ * READY -> COLD by a close job when nobody has used it for `linger` seconds: the plaintext page
+ * cache is invalidated, then the key wiped.
+ *
+ * Who holds a reference may use entry->image without a lock once imagetable_prepare() said 0:
+ * a close job starts only with no references.
+ *
+ * An entry that lingers holds no descriptor, so its inode may be freed and its number used for
+ * a new file. Such an entry is detached: no request finds it any more, and it goes, with its
+ * key, with its last reference.
+ *
+ * Lock order: table lock, then an entry's state_lock; neither across I/O or a fetch.
+ */
+#ifndef VCF_FS_IMAGETABLE_H
+#define VCF_FS_IMAGETABLE_H
+
+#include "fs/deferred.h"
+#include "fs/image.h"
+#include "fs/server.h"
+
+enum image_state { IMAGE_COLD, IMAGE_BUSY, IMAGE_READY };
+
+struct image_entry {
+	uint64_t dev, ino;	  /* (c) */
+	struct image_entry *next; /* (t) hash chain; (t) = the table's lock */
+	unsigned int refs;	  /* (t) handles, requests under way, jobs */
+	unsigned int opens;	  /* (t) handles */
+	unsigned int directs;	  /* (t) handles with FOPEN_DIRECT_IO */
+	uint64_t deletion; /* (t) the deletion to finish with the last handle, 0: none */
+	bool detached;	   /* (t) its file is gone, or is another container now */
+	time_t idle_since; /* (t) monotonic */
+	struct mutex state_lock;
+	enum image_state state;	      /* (s) = state_lock */
+	struct parked *waiters;	      /* (s) */
+	struct image *_Atomic image;  /* (s) set; constant while READY and referenced */
+	struct key_ref key;	      /* (s) */
+	struct token token;	      /* (s) of the container; mac and kcv included */
+	unsigned char uuid[UUID_LEN]; /* (s) */
+	uint32_t sector_len;	      /* (s) */
+	uint64_t data_off;	      /* (s) */
+	uint64_t nodeid;	      /* (s) a node of it, for the page cache */
+	char path[256];		      /* (s) last seen, for people */
+	_Atomic uint64_t bytes_read, bytes_written;
+};
+
+struct imagetable;
+
+NODISCARD vcf_err_t imagetable_new(struct imagetable **out, struct server *sv);
+/* Wipes all keys. Nobody uses the table any more. */
+void imagetable_free(struct imagetable *t);
+
+/*
+ * Finds or makes the entry of a node's inode and takes a reference. One that lingers is compared
+ * with the file's header first. -ENOMEM; -errno of the file.
+ */
+NODISCARD vcf_err_t imagetable_get(struct imagetable *t, const struct node *n,
+				   struct image_entry **out);
+/* One more reference to an entry that the caller has one to, or has set BUSY. */
+void imagetable_ref(struct imagetable *t, struct image_entry *e);
+void imagetable_put(struct imagetable *t, struct image_entry *e);
+
+/*
+ * A handle comes or goes; a handle holds a reference. imagetable_closed() gives the reference back
+ * and returns the deletion that the last handle has to finish, or 0.
+ *
+ * nodeid    by which the kernel knows the file now
+ * unlinked  the file had no name when the caller looked, with the descriptor open
+ * *direct   asked for; set where another handle is direct, for then every new one has to be
+ * -ESTALE   the last name went while nobody had it open: its content is, or is being, wiped
+ */
+NODISCARD vcf_err_t imagetable_opened(struct imagetable *t, struct image_entry *e,
+				      uint64_t nodeid, bool unlinked, bool *direct);
+NODISCARD uint64_t imagetable_closed(struct imagetable *t, struct image_entry *e,
+				     bool direct);
+enum image_need {
+	IMAGE_NEED_OPEN,   /* the key of the container, if there is one */
+	IMAGE_NEED_HEADER, /* a container: made now if the file is empty */
+};
+
+/*
+ * Makes the entry ready for the current request.
+ * 0            e->image is usable, or (IMAGE_NEED_OPEN) the file is empty and e->image NULL
+ * -EINPROGRESS the request was parked and will be executed again: answer nothing
+ * -EPERM       plaintext
+ * -EBADMSG     damaged, MAC, context of another instance
+ * -ENOKEY, -EKEYREJECTED, -ETIMEDOUT, -EDQUOT   as the key service says
+ * -ESTALE      its last name went meanwhile
+ * -EINTR, -errno
+ */
+NODISCARD vcf_err_t imagetable_prepare(struct imagetable *t, struct image_entry *e,
+				       struct node *n, enum image_need need);
+
+/* P of an image that is READY and in use; false if it is not. */
+bool imagetable_size(struct imagetable *t, uint64_t dev, uint64_t ino, uint64_t *plen);
+
+/*
+ * The last link went: remember the deletion until the last handle is closed.
+ * Returns false if no handle is open: the caller finishes it now; the entry is detached.
+ */
+bool imagetable_defer_deletion(struct imagetable *t, uint64_t dev, uint64_t ino,
+			       uint64_t deletion);
+
+/* Closes entries that were idle for `linger` seconds; called once a second. */
+void imagetable_sweep(struct imagetable *t);
+
+/* Closes one idle entry now, however short it was idle, on a job's thread. False: there is none. */
+bool imagetable_evict(struct imagetable *t);
+
+/* Calls fn for a copy-safe view of each entry with a key, table lock held: fn must be short. */
+void imagetable_each(struct imagetable *t,
+		     void (*fn)(void *arg, const struct image_entry *e), void *arg);
+
+/*
+ * For jobs: ends BUSY. 0 with e->image set: READY; else COLD. All waiters go on with err. Gives the
+ * job's reference back.
+ */
+void imagetable_finish(struct imagetable *t, struct image_entry *e, vcf_err_t err);
+
+#endif

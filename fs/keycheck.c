@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/keycheck.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+
+#include "util/log.h"
+
+enum { WAIT_MS = 3000, STEP_MS = 10, LOST_MAX = 2 };
+
+/* Shared with the callback, which may come after the wait was given up. */
+struct ping {
+	_Atomic int refs;
+	_Atomic bool done;
+	vcf_err_t err;
+	char text[128];
+};
+
+static void ping_put(struct ping *p)
+{
+	if (atomic_fetch_sub(&p->refs, 1) == 1)
+		free(p);
+}
+
+static void ping_done(void *arg, const struct keyservice_result *res)
+{
+	struct ping *p = arg;
+
+	p->err = res->err;
+	strncpy(p->text, res->text, sizeof(p->text) - 1);
+	p->done = true;
+	ping_put(p);
+}
+
+static vcf_err_t watch(struct keyservice *ks, struct ping *p)
+{
+	const struct timespec step = {.tv_nsec = STEP_MS * 1000000};
+	struct keyservice_status st;
+
+	for (int ms = 0; ms < WAIT_MS && !p->done; ms += STEP_MS) {
+		nanosleep(&step, NULL);
+		keyservice_get_status(ks, &st);
+		if (st.restarts < LOST_MAX || p->done)
+			continue;
+		log_err("the key helper does not start: %s", st.last_error);
+		return -ENOTCONN;
+	}
+	if (!p->done)
+		log_warn(
+			"the key service has not answered yet; images open when it does");
+	else if (p->err)
+		log_warn("the key service answers: %s %s", strerror(-p->err), p->text);
+	return 0;
+}
+
+vcf_err_t keycheck_start(struct keyservice *ks)
+{
+	struct ping *p = calloc(1, sizeof(*p));
+	vcf_err_t err;
+
+	if (!p)
+		return -ENOMEM;
+	p->refs = 2;
+	err = keyservice_ping(ks, ping_done, p);
+	if (err)
+		p->refs = 1;
+	else
+		err = watch(ks, p);
+	ping_put(p);
+	return err;
+}
+
+static const char *option(const struct config *cfg, const char *section, const char *name)
+{
+	for (size_t i = 0; i < cfg->helper_option_cnt; i++) {
+		const struct config_helper_option *o = &cfg->helper_options[i];
+
+		if (strcmp(o->section, section) == 0 && strcmp(o->name, name) == 0)
+			return o->value;
+	}
+	return NULL;
+}
+
+static void warn_of_folder(const char *dir, int rootfd)
+{
+	struct stat keys, root;
+
+	if (!dir || stat(dir, &keys) < 0 || fstat(rootfd, &root) < 0)
+		return;
+	if (keys.st_dev == root.st_dev)
+		log_warn("%s: the keys lie on the file system that they protect", dir);
+	else if (major(keys.st_dev)) /* 0: in memory or on the network */
+		log_warn("%s: the keys lie on a disk of this machine: whoever has the "
+			 "disk has "
+			 "them",
+			 dir);
+}
+
+void keycheck_warn(const struct config *cfg, int rootfd)
+{
+	const char *name = config_helper_name(cfg);
+
+	if (strcmp(name, "file") == 0)
+		warn_of_folder(option(cfg, "file", "directory"), rootfd);
+	else if (strcmp(name, "static") == 0)
+		log_warn("the static key helper protects nothing from whoever reads the "
+			 "configuration, and no secret can be destroyed");
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/linked.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uuid/uuid.h>
+
+#include "crypto/container.h"
+#include "fs/sitekey.h"
+#include "fs/treescan.h"
+#include "util/io.h"
+#include "util/log.h"
+
+enum { PLAINTEXT_LISTED = 10 };
+
+struct scan {
+	struct linked *l;
+	bool tolerate;
+};
+
+static vcf_err_t add_uuid(struct linked *l, const char *text)
+{
+	if (l->cnt == l->room) {
+		size_t room = l->room ? 2 * l->room : 256;
+		void *p = realloc(l->uuids, room * sizeof(*l->uuids));
+
+		if (!p)
+			return -ENOMEM;
+		l->uuids = p;
+		l->room = room;
+	}
+	if (uuid_parse(text, l->uuids[l->cnt]))
+		return 0; /* no uuid that we ever made */
+	l->cnt++;
+	return 0;
+}
+
+static void note_plaintext(struct scan *s, const struct treescan_file *f)
+{
+	if (s->l->plaintext_cnt++ >= PLAINTEXT_LISTED)
+		return;
+	if (s->tolerate)
+		log_info("%s: plaintext under an encrypt rule; it will not be opened",
+			 f->path);
+	else
+		log_err("%s: plaintext under an encrypt rule", f->path);
+}
+
+static int scan_file(void *arg, const struct treescan_file *f)
+{
+	struct scan *s = arg;
+
+	if (!rules_is_image(f->cls))
+		return 0;
+	if (f->err) {
+		log_info("%s: cannot be examined: %s", f->path, strerror(-f->err));
+		return 0;
+	}
+	if (f->peek.kind == PEEK_PLAINTEXT)
+		note_plaintext(s, f);
+	if (f->peek.kind == PEEK_CONTAINER)
+		return add_uuid(s->l, f->peek.uuid_text);
+	return 0;
+}
+
+static int compare(const void *a, const void *b)
+{
+	return memcmp(a, b, UUID_LEN);
+}
+
+vcf_err_t linked_scan(struct linked *l, int rootfd, const struct rules *r, bool tolerate)
+{
+	struct scan s = {.l = l, .tolerate = tolerate};
+	vcf_err_t err = treescan(rootfd, r, scan_file, &s);
+
+	if (!err && l->cnt)
+		qsort(l->uuids, l->cnt, UUID_LEN, compare);
+	return err;
+}
+
+bool linked_has(const struct linked *l, const unsigned char uuid[UUID_LEN])
+{
+	return l->cnt && bsearch(uuid, l->uuids, l->cnt, UUID_LEN, compare);
+}
+
+void linked_fini(struct linked *l)
+{
+	free(l->uuids);
+}
+
+struct question {
+	struct server *sv;
+	const struct journal_entry *entries;
+	size_t cnt;
+	bool *in_use;
+};
+
+static vcf_err_t load_header(int rootfd, const char *path, struct container **c)
+{
+	auto_close int fd =
+		openat(rootfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	auto_free unsigned char *hdr = calloc(1, CONTAINER_PEEK_LEN);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	if (!hdr)
+		return -ENOMEM;
+	n = io_pread_full(fd, hdr, CONTAINER_PEEK_LEN, 0);
+	return n < 0 ? (vcf_err_t)n
+		     : container_load_saved(c, hdr, CONTAINER_PEEK_LEN, path);
+}
+
+static void mark(struct question *q, const unsigned char *uuid, const char *key_id)
+{
+	for (size_t i = 0; i < q->cnt; i++) {
+		if (memcmp(q->entries[i].uuid, uuid, UUID_LEN) == 0 ||
+		    (*q->entries[i].key_id && strcmp(q->entries[i].key_id, key_id) == 0))
+			q->in_use[i] = true;
+	}
+}
+
+static int ask_file(void *arg, const struct treescan_file *f)
+{
+	auto_container struct container *c = NULL;
+	struct question *q = arg;
+	unsigned char uuid[UUID_LEN];
+
+	if (q->sv->stopping)
+		return -ECANCELED;
+	if (!rules_is_image(f->cls))
+		return 0;
+	if (f->err)
+		return f->err == -ENOENT ? 0 : f->err; /* unknown is not unused */
+	if (f->peek.kind != PEEK_CONTAINER)
+		return 0;
+	if (load_header(q->sv->rootfd, f->path, &c) == 0)
+		mark(q, container_subject(c)->uuid, container_token(c)->key_id);
+	else if (uuid_parse(f->peek.uuid_text, uuid) == 0)
+		mark(q, uuid, "");
+	return 0;
+}
+
+vcf_err_t linked_in_use(void *arg, const struct journal_entry *entries, size_t cnt,
+			bool *in_use)
+{
+	struct server *sv = arg;
+	struct question q = {.sv = sv, .entries = entries, .cnt = cnt, .in_use = in_use};
+
+	for (size_t i = 0; i < cnt; i++)
+		in_use[i] = sv->site &&
+			    sitekey_is(sv->site, entries[i].uuid, entries[i].key_id);
+	/* What cannot be looked at may be a container that uses it: then not now. */
+	return treescan_all(sv->rootfd, sv->rules, ask_file, &q);
+}

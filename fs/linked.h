@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Which containers have a name below the mount: asked at mount (recovery of deletions) and
+ * before a secret is destroyed. Each question walks the tree.
+ */
+#ifndef VCF_FS_LINKED_H
+#define VCF_FS_LINKED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "crypto/journal.h"
+#include "fs/server.h"
+
+/* The containers' uuids, sorted, and the plaintext files that a mount must not hide. */
+struct linked {
+	unsigned char (*uuids)[UUID_LEN];
+	size_t cnt, room;
+	size_t plaintext_cnt;
+};
+
+/*
+ * Walks the tree; plaintext files under encrypt rules are counted and the first ones logged
+ * (at level err, or info where `tolerate`).
+ */
+NODISCARD vcf_err_t linked_scan(struct linked *l, int rootfd, const struct rules *r,
+				bool tolerate);
+bool linked_has(const struct linked *l, const unsigned char uuid[UUID_LEN]);
+void linked_fini(struct linked *l);
+
+/* deletion_config.in_use; arg is the server. */
+NODISCARD vcf_err_t linked_in_use(void *arg, const struct journal_entry *entries,
+				  size_t cnt, bool *in_use);
+
+#endif

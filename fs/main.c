@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The program: one table of commands. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "build-config.h"
+#include "fs/cmd.h"
+
+const struct command commands[] = {
+	{"mount", cmd_mount, CMD_MOUNT_USAGE, CMD_MOUNT_HELP},
+	{"umount", cmd_umount, CMD_UMOUNT_USAGE, CMD_UMOUNT_HELP},
+	{"status", cmd_status, CMD_STATUS_USAGE, CMD_STATUS_HELP},
+	{"info", cmd_info, CMD_INFO_USAGE, CMD_INFO_HELP},
+	{"check-config", cmd_check_config, CMD_CHECK_CONFIG_USAGE, CMD_CHECK_CONFIG_HELP},
+	{"check-tree", cmd_check_tree, CMD_CHECK_TREE_USAGE, CMD_CHECK_TREE_HELP},
+	{"help", cmd_help, CMD_HELP_USAGE, CMD_HELP_HELP},
+	{NULL, NULL, NULL, NULL},
+};
+
+/*
+ * What the caller left open is none of ours; 0, 1 and 2 exist, so that no file of ours ever gets one
+ * of these numbers.
+ */
+static void settle_fds(void)
+{
+	int fd;
+
+	close_range(3, ~0u, 0);
+
+	do {
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	const struct command *c;
+
+	settle_fds();
+	if (argc >= 2 &&
+	    (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) {
+		printf("vmcryptfs %s\n", VCF_VERSION);
+		return EXIT_OK;
+	}
+	if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+		return cmd_help(1, argv);
+	c = argc >= 2 ? command_find(argv[1]) : NULL;
+	if (!c) {
+		fprintf(stderr, "vmcryptfs: %s%s\nTry 'vmcryptfs help'.\n",
+			argc < 2 ? "no command given" : "unknown command ",
+			argc < 2 ? "" : argv[1]);
+		return EXIT_USAGE;
+	}
+	return c->run(argc - 1, argv + 1);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Mounting, unmounting and finding mounts, without fusermount: the daemon's own rights (root, or
+ * a user namespace of its own) must do.
+ */
+#ifndef VCF_FS_MOUNTPOINT_H
+#define VCF_FS_MOUNTPOINT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "fs/config.h"
+#include "util/err.h"
+
+#define MOUNTPOINT_TYPE "fuse.vmcryptfs"
+
+/* Mounts devfd at cfg->mountpoint with the configured options. -errno. */
+NODISCARD vcf_err_t mountpoint_mount(const struct config *cfg, int devfd);
+
+/*
+ * Is one of our file systems the topmost mount at path? Reads /proc/self/mountinfo and touches
+ * nothing below path. 1, 0 or -errno.
+ */
+NODISCARD int mountpoint_is_ours(const char *path);
+
+/* Detaches a mount whose daemon is gone (every access gives ENOTCONN). -errno. */
+NODISCARD vcf_err_t mountpoint_clean_stale(const char *path);
+
+/* The mount of ours that path lies in: its mountpoint. -ENOENT, -errno. */
+NODISCARD vcf_err_t mountpoint_of(const char *path, char *dst, size_t room);
+
+/* Calls fn for each mountpoint of ours. */
+NODISCARD vcf_err_t mountpoint_each(void (*fn)(void *arg, const char *mountpoint),
+				    void *arg);
+
+/*
+ * The names of a mount's files: RUNTIME/HASH.sock by mountpoint (a socket's path is short),
+ * STATE/ESCAPED-BACKING/{journal,site} by backing directory. -ENAMETOOLONG.
+ */
+NODISCARD vcf_err_t mountpoint_socket(char *dst, size_t room,
+				      const char *runtime_directory,
+				      const char *mountpoint);
+NODISCARD vcf_err_t mountpoint_state(char *dst, size_t room, const struct config *cfg,
+				     const char *name);
+
+#endif

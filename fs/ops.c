@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/ops.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <linux/fuse.h>
+#include <string.h>
+#include <sys/fsuid.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "util/log.h"
+
+/* Protocol bits younger than the headers of Debian 12 (linux/fuse.h of 6.6). */
+#define INIT_EXT (1u << 30)
+#define DIRECT_IO_ALLOW_MMAP_HI (1u << (36 - 32))
+
+const struct fuse_lowlevel_ops ops_table = {
+	.init = ops_init,
+	.lookup = ops_lookup,
+	.forget = ops_forget,
+	.forget_multi = ops_forget_multi,
+	.getattr = ops_getattr,
+	.setattr = ops_setattr,
+	.readlink = ops_readlink,
+	.statfs = ops_statfs,
+	.mknod = ops_mknod,
+	.mkdir = ops_mkdir,
+	.symlink = ops_symlink,
+	.link = ops_link,
+	.rename = ops_rename,
+	.unlink = ops_unlink,
+	.rmdir = ops_rmdir,
+	.open = ops_open,
+	.create = ops_create,
+	.read = ops_read,
+	.write = ops_write,
+	.flush = ops_flush,
+	.release = ops_release,
+	.fsync = ops_fsync,
+	.fallocate = ops_fallocate,
+	.lseek = ops_lseek,
+	.opendir = ops_opendir,
+	.readdir = ops_readdir,
+	.readdirplus = ops_readdirplus,
+	.releasedir = ops_releasedir,
+	.fsyncdir = ops_fsync,
+	.setxattr = ops_setxattr,
+	.getxattr = ops_getxattr,
+	.listxattr = ops_listxattr,
+	.removexattr = ops_removexattr,
+};
+
+void ops_reply_err(fuse_req_t req, vcf_err_t err)
+{
+	lock_assert_none();
+	fuse_reply_err(req, -err);
+}
+
+struct node *ops_node(fuse_req_t req, fuse_ino_t ino)
+{
+	struct node *n = state_node(ops_server(req)->state, ino);
+
+	if (!n)
+		ops_reply_err(req, -ESTALE);
+	return n;
+}
+
+/* The kernel never sends such names; whoever else feeds the session must not leave the tree. */
+struct node *ops_dir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	if (!*name || strchr(name, '/') || strcmp(name, ".") == 0 ||
+	    strcmp(name, "..") == 0) {
+		ops_reply_err(req, -EINVAL);
+		return NULL;
+	}
+	return ops_node(req, parent);
+}
+
+struct handle *ops_handle(fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi)
+{
+	struct handle *h = state_handle_of(ops_server(req)->state, fi->fh, ino);
+
+	if (!h)
+		ops_reply_err(req, -EBADF);
+	return h;
+}
+
+void ops_parked(fuse_req_t req)
+{
+	fuse_reply_none(req);
+}
+
+struct image_entry *ops_entry(struct server *sv, const struct handle *h)
+{
+	return sv->handle_entry[state_handle_slot(sv->state, h)];
+}
+
+struct image_file ops_image_file(const struct handle *h)
+{
+	return (struct image_file){
+		.fd = h->fd, .direct_fd = h->direct_fd, .direct_align = h->align};
+}
+
+/*
+ * The kernel checked the caller's rights (default_permissions); here only the new inode's owner
+ * matters. setfsuid drops CAP_DAC_OVERRIDE from the thread's effective set: it is taken back,
+ * since the folder may be writable for the caller by a group that we do not know of.
+ */
+static void keep_dac_override(void)
+{
+	struct __user_cap_header_struct hdr = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &hdr, data) < 0)
+		return;
+	data[0].effective |= data[0].permitted & (1u << CAP_DAC_OVERRIDE);
+	if (syscall(SYS_capset, &hdr, data) < 0)
+		log_dbg("capset: %s", strerror(errno));
+}
+
+void ops_as_caller(fuse_req_t req)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+	if (geteuid() != 0)
+		return;
+	/* Raw calls: these are per thread, while libc's wrappers might not stay so. */
+	syscall(SYS_setfsgid, ctx->gid);
+	if (!ctx->uid)
+		return;
+	syscall(SYS_setfsuid, ctx->uid);
+	keep_dac_override();
+}
+
+void ops_as_us(fuse_req_t req)
+{
+	(void)req;
+	if (geteuid() != 0)
+		return;
+	syscall(SYS_setfsuid, 0); /* back to 0 raises the dropped capabilities again */
+	syscall(SYS_setfsgid, getegid());
+}
+
+void ops_init(void *userdata, struct fuse_conn_info *conn)
+{
+	struct server *sv = userdata;
+
+	/*
+	 * Off: O_TRUNC comes as SETATTR under the kernel's inode lock; the kernel clears suid bits
+	 * itself; writeback caching reports ENOSPC only at close.
+	 */
+	conn->want &= ~(unsigned int)(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_HANDLE_KILLPRIV |
+				      FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ |
+				      FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+	conn->want |= conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
+				       FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
+				       FUSE_CAP_READDIRPLUS_AUTO);
+	if (sv->cfg->writeback && !sv->dev_shared)
+		conn->want |= conn->capable & FUSE_CAP_WRITEBACK_CACHE;
+	conn->max_write = SERVER_MAX_IO;
+	conn->max_background =
+		4096; /* parked background writes must not stall everyone */
+	conn->congestion_threshold = 3072;
+	conn->time_gran = 1;
+}
+
+static void patch_init(struct server *sv, struct iovec *payload)
+{
+	struct fuse_init_out *out = payload->iov_base;
+
+	if (payload->iov_len < sizeof(*out))
+		return;
+	/* libfuse 3.14 knows PARALLEL_DIROPS as a wish but never tells the kernel. */
+	out->flags |= INIT_EXT | FUSE_PARALLEL_DIROPS;
+	out->flags2 |= DIRECT_IO_ALLOW_MMAP_HI;
+	if (!sv->inited && sv->on_init)
+		sv->on_init(sv->on_init_arg);
+	sv->inited = true;
+}
+
+/* Where a positive answer to the request under way carries struct fuse_open_out, or NULL. */
+static struct fuse_open_out *open_out(uint32_t opcode, struct iovec *payload)
+{
+	size_t at = opcode == FUSE_CREATE ? sizeof(struct fuse_entry_out) : 0;
+
+	if (opcode != FUSE_OPEN && opcode != FUSE_CREATE)
+		return NULL;
+	if (payload->iov_len < at + sizeof(struct fuse_open_out))
+		return NULL;
+	return (void *)((char *)payload->iov_base + at);
+}
+
+/* One writer at a time: a stream may take less than the whole answer at once. */
+static ssize_t write_stream(struct server *sv, int fd, struct iovec *iov, int count)
+{
+	ssize_t sum = 0;
+
+	pthread_mutex_lock(&sv->stream_out_lock);
+	for (int i = 0; i < count && sum >= 0; i++) {
+		size_t done = 0;
+
+		while (done < iov[i].iov_len) {
+			ssize_t n = send(fd, (char *)iov[i].iov_base + done,
+					 iov[i].iov_len - done, MSG_NOSIGNAL);
+
+			if (n < 0 && errno == EINTR)
+				continue;
+			if (n < 0)
+				break;
+			done += (size_t)n;
+		}
+		sum = done < iov[i].iov_len ? -1 : sum + (ssize_t)done;
+	}
+	pthread_mutex_unlock(&sv->stream_out_lock);
+	return sum;
+}
+
+ssize_t ops_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+	struct server *sv = userdata;
+	struct worker *w = current_worker;
+	const struct fuse_out_header *out = iov[0].iov_base;
+	const struct fuse_in_header *in = w ? (const void *)w->req : NULL;
+	struct fuse_open_out *open;
+
+	if (in && count >= 2 && !out->error && out->unique == in->unique) {
+		open = open_out(in->opcode, &iov[1]);
+		if (open)
+			open->open_flags |= w->open_flags;
+		if (in->opcode == FUSE_INIT)
+			patch_init(sv, &iov[1]);
+	}
+	return sv->stream ? write_stream(sv, fd, iov, count) : writev(fd, iov, count);
+}

@@ -1,0 +1,598 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Open files. A handle has its own backing descriptor: read-write if it may write, since a
+ * partial sector is read before it is written.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fs/ops.h"
+#include "util/io.h"
+#include "util/log.h"
+
+/* linux/fuse.h of 6.6; in 6.1's headers only as a comment's promise. */
+#define OPEN_PARALLEL_DIRECT_WRITES (1u << 6)
+
+enum { DIRECT_ALIGN_MIN = 512 };
+
+/*
+ * Flags for the backing file of a plain file. The kernel has dealt with the others (O_TRUNC,
+ * O_APPEND), or they would make another kind of descriptor (O_PATH, O_TMPFILE). With writeback
+ * caching the kernel reads by a handle that only writes.
+ */
+static int plain_flags(const struct server *sv, int flags)
+{
+	if (sv->cfg->writeback && (flags & O_ACCMODE) == O_WRONLY)
+		flags = (flags & ~O_ACCMODE) | O_RDWR;
+	return flags & (O_ACCMODE | O_SYNC | O_DSYNC | O_DIRECT | O_NOATIME | O_NONBLOCK);
+}
+
+static int image_flags(int flags)
+{
+	int mode = (flags & O_ACCMODE) == O_RDONLY ? O_RDONLY : O_RDWR;
+
+	return mode | (flags & (O_SYNC | O_DSYNC | O_NOATIME));
+}
+
+/* What O_DIRECT wants of this file: the kernel says so from 6.1 on; else a page suits all. */
+static uint32_t direct_align(int fd)
+{
+#ifdef STATX_DIOALIGN
+	struct statx sx;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 &&
+	    (sx.stx_mask & STATX_DIOALIGN) && sx.stx_dio_offset_align)
+		return sx.stx_dio_offset_align > DIRECT_ALIGN_MIN
+			       ? sx.stx_dio_offset_align
+			       : DIRECT_ALIGN_MIN;
+#else
+	(void)fd;
+#endif
+	return 4096;
+}
+
+/* Adds the O_DIRECT twin to an image's handle. */
+static vcf_err_t open_direct(struct server *sv, const struct node *n, int flags,
+			     struct handle *h)
+{
+	int fd = node_reopen(sv, n, image_flags(flags) | O_DIRECT);
+
+	if (fd < 0)
+		return fd;
+	h->direct_fd = fd;
+	h->align = direct_align(fd);
+	h->flags |= HANDLE_O_DIRECT;
+	return 0;
+}
+
+/*
+ * Handles bypass the page cache if they ask for it, or while there is no header: then the writer
+ * itself must see the error. imagetable_opened() adds: if another one of the image does.
+ */
+static bool must_be_direct(struct server *sv, struct image_entry *e,
+			   const struct handle *h)
+{
+	return (h->flags & HANDLE_O_DIRECT) || sv->dev_shared || !e->image;
+}
+
+static vcf_err_t open_image_fds(struct server *sv, const struct node *n, int flags,
+				struct handle *h)
+{
+	vcf_err_t err = 0;
+
+	if (h->fd < 0)
+		h->fd = node_reopen(sv, n, image_flags(flags));
+	if (h->fd < 0)
+		return h->fd;
+	if (flags & O_DIRECT)
+		err = open_direct(sv, n, flags, h);
+	if (err) {
+		close(h->fd);
+		h->fd = -1;
+	}
+	return err;
+}
+
+/* A handle of the entry goes; the last one of an unlinked image takes its header with it. */
+static void leave_entry(struct server *sv, struct image_entry *e, const struct handle *h)
+{
+	uint64_t data_off = e->data_off; /* the entry may go */
+	uint64_t deletion = imagetable_closed(sv->images, e, h->flags & HANDLE_DIRECT);
+
+	if (deletion)
+		removal_finish(sv, deletion, node_reopen_fd(sv, h->fd, O_RDWR), data_off);
+}
+
+/* The descriptors are open: makes the handle. */
+static vcf_err_t add_handle(struct server *sv, struct node *n, struct image_entry *e,
+			    struct handle *h, uint64_t *fh)
+{
+	bool direct = must_be_direct(sv, e, h);
+	struct stat st;
+	vcf_err_t err;
+
+	if (fstat(h->fd, &st) < 0)
+		return -errno;
+	err = imagetable_opened(sv->images, e, n->id, st.st_nlink == 0, &direct);
+	if (err)
+		return err;
+	if (direct)
+		h->flags |= HANDLE_DIRECT;
+	err = state_handle_add(sv->state, h, n, fh);
+	if (err)
+		leave_entry(sv, e, h);
+	else
+		sv->handle_entry[(uint32_t)*fh - 1] = e;
+	return err;
+}
+
+/* h->fd: an open backing descriptor (create) or -1. Fills fi for the answer. */
+static vcf_err_t open_image(struct server *sv, struct node *n, struct handle *h,
+			    struct fuse_file_info *fi)
+{
+	struct image_entry *e;
+	vcf_err_t err = imagetable_get(sv->images, n, &e);
+
+	if (err)
+		return err;
+	err = imagetable_prepare(sv->images, e, n, IMAGE_NEED_OPEN);
+	if (!err)
+		err = open_image_fds(sv, n, fi->flags, h);
+	if (!err)
+		err = add_handle(sv, n, e, h, &fi->fh);
+	if (!err) {
+		fi->direct_io = !!(h->flags & HANDLE_DIRECT);
+		if (fi->direct_io)
+			current_worker->open_flags |= OPEN_PARALLEL_DIRECT_WRITES;
+	}
+	imagetable_put(sv->images, e);
+	return err;
+}
+
+static vcf_err_t open_plain(struct server *sv, struct node *n, struct handle *h,
+			    struct fuse_file_info *fi)
+{
+	if (h->fd < 0)
+		h->fd = node_reopen(sv, n, plain_flags(sv, fi->flags));
+	if (h->fd < 0)
+		return h->fd;
+	fi->direct_io = sv->dev_shared || (fi->flags & O_DIRECT);
+	return state_handle_add(sv->state, h, n, &fi->fh);
+}
+
+static vcf_err_t open_node(struct server *sv, struct node *n, int fd,
+			   struct fuse_file_info *fi)
+{
+	struct handle h = {.fd = fd, .direct_fd = -1};
+	vcf_err_t err;
+
+	if (!S_ISREG(n->mode)) {
+		err = -EACCES; /* the kernel opens FIFOs and devices itself */
+	} else if (node_is_image(n)) {
+		h.kind = HANDLE_IMAGE;
+		err = open_image(sv, n, &h, fi);
+	} else {
+		h.kind = HANDLE_PLAIN;
+		err = open_plain(sv, n, &h, fi);
+	}
+	if (err && h.fd >= 0)
+		close(h.fd);
+	if (err && h.direct_fd >= 0)
+		close(h.direct_fd);
+	return err;
+}
+
+static void close_handle(struct server *sv, uint64_t fh)
+{
+	struct handle *h = state_handle(sv->state, fh);
+	struct image_entry *e;
+
+	if (!h)
+		return;
+	e = h->kind == HANDLE_IMAGE ? ops_entry(sv, h) : NULL;
+	if (e) {
+		sv->handle_entry[state_handle_slot(sv->state, h)] = NULL;
+		leave_entry(sv, e, h);
+	}
+	state_handle_del(sv->state, fh);
+}
+
+void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct server *sv = ops_server(req);
+	struct node *n = ops_node(req, ino);
+	vcf_err_t err;
+
+	if (!n)
+		return;
+	err = open_node(sv, n, -1, fi);
+	if (err == -EINPROGRESS) {
+		ops_parked(req);
+		return;
+	}
+	if (err) {
+		ops_reply_err(req, err);
+		return;
+	}
+	lock_assert_none();
+	if (fuse_reply_open(req, fi) == -ENOENT)
+		close_handle(sv, fi->fh); /* the caller went away: no release will come */
+}
+
+/* The file as a new one, or as found if it came into being below us. */
+static int create_backing(struct server *sv, fuse_req_t req, struct node *dir,
+			  const char *name, mode_t mode, int flags)
+{
+	int want = O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_RDWR;
+	int fd, err;
+
+	(void)sv;
+	ops_as_caller(req);
+	fd = openat(dir->fd, name, want | (flags & (O_SYNC | O_DSYNC)), mode);
+	err = errno;
+	ops_as_us(req);
+	return fd < 0 ? -err : fd;
+}
+
+static void reply_create(fuse_req_t req, struct fuse_entry_param *e,
+			 struct fuse_file_info *fi)
+{
+	struct server *sv = ops_server(req);
+
+	lock_assert_none();
+	if (fuse_reply_create(req, e, fi) == -ENOENT) {
+		close_handle(sv, fi->fh);
+		state_node_forget(sv->state, e->ino, 1);
+	}
+}
+
+/* Creates or opens; -EINPROGRESS: parked. */
+static vcf_err_t create_or_open(fuse_req_t req, struct node *dir, const char *name,
+				mode_t mode, struct fuse_entry_param *e,
+				struct fuse_file_info *fi)
+{
+	struct server *sv = ops_server(req);
+	auto_close int fd = create_backing(sv, req, dir, name, mode, fi->flags);
+	vcf_err_t err;
+	int pathfd;
+
+	/* Executed again after a wait, it finds what its first run made. */
+	if (fd < 0 && (fd != -EEXIST || (fi->flags & O_EXCL && !current_worker->resumed)))
+		return fd;
+	if (fd >= 0) {
+		pathfd = node_reopen_fd(sv, fd, O_PATH);
+		err = pathfd < 0 ? pathfd : node_lookup_fd(sv, dir, name, pathfd, e);
+	} else {
+		err = node_lookup(sv, dir, name, e);
+	}
+	if (err)
+		return err;
+	/* The creator's descriptor serves only where its flags are those of the handle. */
+	err = open_node(sv, state_node(sv->state, e->ino),
+			fd >= 0 && (fi->flags & O_ACCMODE) != O_RDONLY &&
+					!(fi->flags & O_DIRECT)
+				? STEAL_FD(&fd)
+				: -1,
+			fi);
+	if (err)
+		state_node_forget(sv->state, e->ino, 1);
+	return err;
+}
+
+void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		struct fuse_file_info *fi)
+{
+	struct node *dir = ops_dir(req, parent, name);
+	struct fuse_entry_param e;
+	vcf_err_t err;
+
+	if (!dir)
+		return;
+	err = create_or_open(req, dir, name, mode, &e, fi);
+	if (err == -EINPROGRESS)
+		ops_parked(req);
+	else if (err)
+		ops_reply_err(req, err);
+	else
+		reply_create(req, &e, fi);
+}
+
+/* What a local file system says to O_DIRECT at odd offsets. */
+static bool misaligned(const struct handle *h, const struct fuse_file_info *fi,
+		       size_t size, off_t off)
+{
+	/* What the kernel writes back from a mapping comes by any handle, cut at the end. */
+	return !fi->writepage && (h->flags & HANDLE_O_DIRECT) &&
+	       (((uint64_t)off | size) & (DIRECT_ALIGN_MIN - 1)) != 0;
+}
+
+static void read_plain(fuse_req_t req, const struct handle *h, size_t size, off_t off)
+{
+	struct worker *w = current_worker;
+	ssize_t n = io_pread_full(h->fd, w->io.buf, size, off);
+
+	if (n < 0)
+		ops_reply_err(req, (vcf_err_t)n);
+	else
+		fuse_reply_buf(req, (char *)w->io.buf, (size_t)n);
+}
+
+static void read_image(fuse_req_t req, const struct handle *h, size_t size, off_t off,
+		       const struct fuse_file_info *fi)
+{
+	struct image_entry *e = ops_entry(ops_server(req), h);
+	struct image_file f = ops_image_file(h);
+	void *data;
+	ssize_t n;
+
+	if (misaligned(h, fi, size, off)) {
+		ops_reply_err(req, -EINVAL);
+		return;
+	}
+	if (!e->image) { /* no header: P = 0 */
+		fuse_reply_buf(req, NULL, 0);
+		return;
+	}
+	n = image_pread(e->image, &f, &current_worker->io, size, (uint64_t)off, &data);
+	if (n < 0) {
+		log_err("%s: read of %zu bytes at %lld: %s", e->path, size,
+			(long long)off, strerror((int)-n));
+		ops_reply_err(req, (vcf_err_t)n);
+		return;
+	}
+	e->bytes_read += (uint64_t)n;
+	lock_assert_none();
+	fuse_reply_buf(req, data, (size_t)n);
+}
+
+void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+	      struct fuse_file_info *fi)
+{
+	struct handle *h = ops_handle(req, ino, fi);
+
+	(void)ino;
+	if (!h)
+		return;
+	if (size > SERVER_MAX_IO)
+		ops_reply_err(req, -EINVAL);
+	else if (h->kind == HANDLE_IMAGE)
+		read_image(req, h, size, off, fi);
+	else
+		read_plain(req, h, size, off);
+}
+
+/* The image behind a handle, with a header; made now for a first byte. */
+static vcf_err_t need_header(struct server *sv, fuse_ino_t ino, struct image_entry *e,
+			     const struct fuse_file_info *fi)
+{
+	struct node *n = state_node(sv->state, ino);
+
+	if (e->image)
+		return 0;
+	if (fi && fi->writepage)
+		return -EIO; /* written back from a mapping: never the first byte */
+	return n ? imagetable_prepare(sv->images, e, n, IMAGE_NEED_HEADER) : -ESTALE;
+}
+
+static vcf_err_t write_image(struct server *sv, fuse_ino_t ino, const struct handle *h,
+			     const char *buf, size_t size, off_t off,
+			     const struct fuse_file_info *fi)
+{
+	struct image_entry *e = ops_entry(sv, h);
+	struct image_file f = ops_image_file(h);
+	vcf_err_t err;
+
+	if (misaligned(h, fi, size, off))
+		return -EINVAL;
+	err = need_header(sv, ino, e, fi);
+	if (err)
+		return err;
+	err = image_pwrite(e->image, &f, &current_worker->io, buf, size, (uint64_t)off);
+	if (err)
+		log_err("%s: write of %zu bytes at %lld: %s", e->path, size,
+			(long long)off, strerror(-err));
+	else
+		e->bytes_written += size;
+	return err;
+}
+
+/*
+ * A write past the page cache by one who may not keep set-id bits: the kernel leaves them to us,
+ * in a flag that libfuse has no field for.
+ */
+static vcf_err_t drop_set_ids(struct server *sv, fuse_ino_t ino, const struct handle *h)
+{
+	const struct fuse_in_header *in = (const void *)current_worker->req;
+	const struct fuse_write_in *arg = (const void *)(in + 1);
+	struct stat st;
+	mode_t mode;
+
+	if (!(arg->write_flags & FUSE_WRITE_KILL_SUIDGID))
+		return 0;
+	if (fstat(h->fd, &st) < 0)
+		return -errno;
+	mode = st.st_mode & ~(mode_t)S_ISUID;
+	if (mode & S_IXGRP)
+		mode &= ~(mode_t)S_ISGID;
+	if (mode == st.st_mode)
+		return 0;
+	if (fchmod(h->fd, mode & 07777) < 0)
+		return -errno;
+	/* The kernel still has the old ones. Attributes alone (-1) wait for no page. */
+	if (fuse_lowlevel_notify_inval_inode(sv->se, ino, -1, 0))
+		log_dbg("cached attributes stay for their time");
+	return 0;
+}
+
+static vcf_err_t write_handle(struct server *sv, fuse_ino_t ino, const struct handle *h,
+			      const char *buf, size_t size, off_t off,
+			      const struct fuse_file_info *fi)
+{
+	vcf_err_t err = drop_set_ids(sv, ino, h);
+
+	if (err)
+		return err;
+	if (h->kind == HANDLE_IMAGE)
+		return write_image(sv, ino, h, buf, size, off, fi);
+	return io_pwrite_full(h->fd, buf, size, off);
+}
+
+void ops_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+	       struct fuse_file_info *fi)
+{
+	struct handle *h = ops_handle(req, ino, fi);
+	vcf_err_t err;
+
+	if (!h)
+		return;
+	err = write_handle(ops_server(req), ino, h, buf, size, off, fi);
+	lock_assert_none();
+	if (err == -EINPROGRESS)
+		ops_parked(req);
+	else if (err)
+		ops_reply_err(req, err);
+	else
+		fuse_reply_write(req, size);
+}
+
+/* close(2) of a copy makes the backing file system report what it kept back (NFS). */
+void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct handle *h = ops_handle(req, ino, fi);
+	int fd;
+
+	(void)ino;
+	if (!h)
+		return;
+	fd = fcntl(h->fd, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0 || close(fd) < 0)
+		ops_reply_err(req, -errno);
+	else
+		ops_reply_err(req, 0);
+}
+
+void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	close_handle(ops_server(req), fi->fh);
+	ops_reply_err(req, 0);
+}
+
+void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct handle *h = ops_handle(req, ino, fi);
+	int rc;
+
+	(void)ino;
+	if (!h)
+		return;
+	rc = datasync ? fdatasync(h->fd) : fsync(h->fd);
+	ops_reply_err(req, rc < 0 ? -errno : 0);
+}
+
+static vcf_err_t fallocate_image(struct server *sv, fuse_ino_t ino,
+				 const struct handle *h, int mode, off_t off, off_t len)
+{
+	struct image_entry *e = ops_entry(sv, h);
+	struct image_file f = ops_image_file(h);
+	vcf_err_t err = 0;
+
+	if (!(mode & FALLOC_FL_PUNCH_HOLE) || e->image)
+		err = need_header(sv, ino, e, NULL);
+	else
+		return 0; /* a hole in nothing */
+	if (err)
+		return err;
+	return image_fallocate(e->image, &f, &current_worker->io, mode, (uint64_t)off,
+			       (uint64_t)len);
+}
+
+void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+		   struct fuse_file_info *fi)
+{
+	const int known =
+		FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+	struct handle *h = ops_handle(req, ino, fi);
+	vcf_err_t err;
+
+	if (!h)
+		return;
+	if (mode & ~known)
+		err = -EOPNOTSUPP;
+	else if (h->kind == HANDLE_IMAGE)
+		err = fallocate_image(ops_server(req), ino, h, mode, off, len);
+	else
+		err = fallocate(h->fd, mode, off, len) < 0 ? -errno : 0;
+	if (err == -EINPROGRESS)
+		ops_parked(req);
+	else
+		ops_reply_err(req, err);
+}
+
+static off_t seek(struct server *sv, const struct handle *h, off_t off, int whence)
+{
+	struct image_entry *e = h->kind == HANDLE_IMAGE ? ops_entry(sv, h) : NULL;
+	struct image_file f = ops_image_file(h);
+	off_t pos;
+
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return -EINVAL;
+	if (e)
+		return e->image ? image_seek(e->image, &f, (uint64_t)off, whence)
+				: -ENXIO;
+	pos = lseek(h->fd, off, whence);
+	return pos < 0 ? -errno : pos;
+}
+
+void ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+	       struct fuse_file_info *fi)
+{
+	struct handle *h = ops_handle(req, ino, fi);
+	off_t pos;
+
+	(void)ino;
+	if (!h)
+		return;
+	pos = seek(ops_server(req), h, off, whence);
+	lock_assert_none();
+	if (pos < 0)
+		ops_reply_err(req, (vcf_err_t)pos);
+	else
+		fuse_reply_lseek(req, pos);
+}
+
+/* A size that is set, though it is that already, counts as a change. */
+static vcf_err_t touch(const struct node *n)
+{
+	const struct timespec ts[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}};
+
+	return utimensat(n->fd, "", ts, AT_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
+vcf_err_t ops_image_truncate(struct server *sv, struct node *n, struct image_entry *e,
+			     const struct image_file *f, uint64_t plen)
+{
+	struct image_file own = {.fd = -1, .direct_fd = -1};
+	auto_close int fd = -1;
+	vcf_err_t err;
+
+	/* An empty file needs no header to stay empty. */
+	err = imagetable_prepare(sv->images, e, n,
+				 plen ? IMAGE_NEED_HEADER : IMAGE_NEED_OPEN);
+	if (err)
+		return err;
+	if (!e->image || image_size(e->image) == plen)
+		return touch(n);
+	if (!f) {
+		fd = node_reopen(sv, n, O_RDWR);
+		if (fd < 0)
+			return fd;
+		own.fd = fd;
+		f = &own;
+	}
+	return image_truncate(e->image, f, &current_worker->io, plen);
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Names: making, linking, renaming. The rules decide which moves are allowed; what a rename
+ * replaces goes the journalled way out (removal_*).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fs/ops.h"
+#include "util/crashpoint.h"
+#include "util/log.h"
+
+static void reply_new_entry(fuse_req_t req, struct node *dir, const char *name, int rc)
+{
+	struct fuse_entry_param e;
+	vcf_err_t err = rc < 0 ? -errno : 0;
+
+	ops_as_us(req);
+	if (!err)
+		err = node_lookup(ops_server(req), dir, name, &e);
+	if (err)
+		ops_reply_err(req, err);
+	else
+		fuse_reply_entry(req, &e);
+}
+
+void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	       dev_t rdev)
+{
+	struct node *dir = ops_dir(req, parent, name);
+
+	if (!dir)
+		return;
+	if (S_ISBLK(mode) || S_ISCHR(mode)) {
+		ops_reply_err(
+			req,
+			-EPERM); /* the mount is nodev; a device node would lie there */
+		return;
+	}
+	ops_as_caller(req);
+	reply_new_entry(req, dir, name, mknodat(dir->fd, name, mode, rdev));
+}
+
+void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct node *dir = ops_dir(req, parent, name);
+
+	if (!dir)
+		return;
+	ops_as_caller(req);
+	reply_new_entry(req, dir, name, mkdirat(dir->fd, name, mode));
+}
+
+void ops_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
+{
+	struct node *dir = ops_dir(req, parent, name);
+
+	if (!dir)
+		return;
+	ops_as_caller(req);
+	reply_new_entry(req, dir, name, symlinkat(link, dir->fd, name));
+}
+
+void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct node *dir = ops_dir(req, parent, name);
+
+	if (!dir)
+		return;
+	ops_reply_err(req, unlinkat(dir->fd, name, AT_REMOVEDIR) < 0 ? -errno : 0);
+}
+
+static vcf_err_t link_node(struct server *sv, struct node *n, struct node *dir,
+			   const char *newname)
+{
+	char from[STATE_PATH_MAX], to[STATE_PATH_MAX];
+	vcf_err_t err = state_path(sv->state, n, from);
+
+	if (!err)
+		err = state_child_path(sv->state, dir, newname, to);
+	if (!err && S_ISREG(n->mode))
+		err = rules_move_file(sv->rules, from, to);
+	if (err)
+		return err;
+	if (linkat(AT_FDCWD, node_fd_path(n->fd).path, dir->fd, newname,
+		   AT_SYMLINK_FOLLOW) < 0)
+		return -errno;
+	return 0;
+}
+
+void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
+{
+	struct server *sv = ops_server(req);
+	struct node *n = ops_node(req, ino);
+	struct node *dir = n ? ops_dir(req, newparent, newname) : NULL;
+	struct fuse_entry_param e;
+	vcf_err_t err;
+
+	if (!dir)
+		return;
+	mutex_lock(&sv->tree_lock);
+	err = link_node(sv, n, dir, newname);
+	mutex_unlock(&sv->tree_lock);
+	if (!err)
+		err = node_lookup(sv, dir, newname, &e);
+	if (err)
+		ops_reply_err(req, err);
+	else
+		fuse_reply_entry(req, &e);
+}
+
+/* One name that takes part in a rename. */
+struct side {
+	struct node *dir;
+	const char *name;
+	int fd; /* O_PATH of what the name leads to, -1: nothing */
+	struct stat st;
+	char path[STATE_PATH_MAX];
+};
+
+static vcf_err_t side_init(struct server *sv, struct side *s, struct node *dir,
+			   const char *name)
+{
+	vcf_err_t err;
+
+	s->dir = dir;
+	s->name = name;
+	s->fd = openat(dir->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (s->fd < 0 && errno != ENOENT)
+		return -errno;
+	err = state_child_path(sv->state, dir, name, s->path);
+	if (!err && s->fd >= 0 &&
+	    fstatat(s->fd, "", &s->st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
+		err = -errno;
+	return err;
+}
+
+/* May what is at `from` move to `to`? */
+static vcf_err_t allowed(struct server *sv, const struct side *from,
+			 const struct side *to)
+{
+	if (from->fd < 0)
+		return -ENOENT;
+	if (S_ISDIR(from->st.st_mode))
+		return rules_move_folder(sv->rules, from->path, to->path);
+	return S_ISREG(from->st.st_mode)
+		       ? rules_move_file(sv->rules, from->path, to->path)
+		       : 0;
+}
+
+/* The new file is durable before it replaces another; the caller syncs the folder after. */
+static vcf_err_t sync_source(struct server *sv, const struct side *from)
+{
+	auto_close int fd = -1;
+
+	if (!S_ISREG(from->st.st_mode))
+		return 0;
+	fd = node_reopen_fd(sv, from->fd, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	return fsync(fd) < 0 ? -errno : 0;
+}
+
+static void sync_folder(const struct node *dir)
+{
+	auto_close int fd = openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || fsync(fd) < 0)
+		log_warn("a folder could not be synced after a rename: %s",
+			 strerror(errno));
+}
+
+/* The tables learn the new name of what moved from `from` to `to`. */
+static void moved(struct server *sv, const struct side *from, const struct side *to)
+{
+	struct fuse_entry_param e;
+
+	(void)from;
+	if (node_lookup(sv, to->dir, to->name, &e) == 0)
+		state_node_forget(sv->state, e.ino, 1); /* the lookup was only ours */
+}
+
+static vcf_err_t rename_sides(struct server *sv, struct side *from, struct side *to,
+			      unsigned int flags, struct removal *removal)
+{
+	bool over =
+		to->fd >= 0 && !(flags & (RENAME_EXCHANGE | RENAME_NOREPLACE)) &&
+		S_ISREG(to->st.st_mode) &&
+		(to->st.st_ino != from->st.st_ino || to->st.st_dev != from->st.st_dev);
+	vcf_err_t err = allowed(sv, from, to);
+
+	if (!err && flags & RENAME_EXCHANGE)
+		err = allowed(sv, to, from);
+	if (!err && over)
+		err = removal_begin(removal, sv, to->dir, to->name);
+	if (err)
+		return err;
+	if (removal->deletion)
+		err = sync_source(sv, from);
+	CRASHPOINT("rename-synced");
+	if (!err &&
+	    renameat2(from->dir->fd, from->name, to->dir->fd, to->name, flags) < 0)
+		err = -errno;
+	CRASHPOINT("rename-done");
+	if (!err && removal->deletion)
+		sync_folder(to->dir);
+	CRASHPOINT("rename-folder");
+	removal_done(removal, err);
+	return err;
+}
+
+static vcf_err_t rename_locked(struct server *sv, struct side *from, struct side *to,
+			       unsigned int flags, struct removal *removal)
+{
+	vcf_err_t err = rename_sides(sv, from, to, flags, removal);
+
+	if (err)
+		return err;
+	moved(sv, from, to);
+	if (flags & RENAME_EXCHANGE)
+		moved(sv, to, from);
+	return 0;
+}
+
+static vcf_err_t rename_names(struct server *sv, struct node *dir, const char *name,
+			      struct node *newdir, const char *newname,
+			      unsigned int flags)
+{
+	struct side from = {.fd = -1}, to = {.fd = -1};
+	struct removal removal = {.fd = -1};
+	vcf_err_t err;
+
+	mutex_lock(&sv->tree_lock);
+	err = side_init(sv, &from, dir, name);
+	if (!err)
+		err = side_init(sv, &to, newdir, newname);
+	if (!err)
+		err = rename_locked(sv, &from, &to, flags, &removal);
+	mutex_unlock(&sv->tree_lock);
+	removal_end(&removal);
+	if (from.fd >= 0)
+		close(from.fd);
+	if (to.fd >= 0)
+		close(to.fd);
+	return err;
+}
+
+void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+		const char *newname, unsigned int flags)
+{
+	struct node *dir = ops_dir(req, parent, name);
+	struct node *newdir = dir ? ops_dir(req, newparent, newname) : NULL;
+
+	if (!newdir)
+		return;
+	if (flags & ~(unsigned int)(RENAME_NOREPLACE | RENAME_EXCHANGE)) {
+		ops_reply_err(req, -EINVAL);
+		return;
+	}
+	ops_reply_err(req,
+		      rename_names(ops_server(req), dir, name, newdir, newname, flags));
+}

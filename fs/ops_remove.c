@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Unlink, and the journal around the loss of a container's last name:
+ *
+ *   begin    the target is an image with one link: its header is read and the intent journalled
+ *   (unlinkat or renameat2 by the caller)
+ *   done     failed: cancelled. Succeeded: nlink 0 and no handle: the header is wiped in `end`;
+ *            handles open: with the last of them; another link: cancelled.
+ *   end      after tree_lock is given back
+ *
+ * A container that is made while its file loses its last name is seen by one of two: the unlink,
+ * or, after the header is complete, removal_of_new(); tree_lock lets them not miss each other.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "crypto/container.h"
+#include "fs/ops.h"
+#include "util/io.h"
+#include "util/log.h"
+#include "util/text.h"
+
+static void fill_intent(struct journal_entry *intent, const struct container *c,
+			const struct stat *st, const char *path)
+{
+	const struct token *t = container_token(c);
+
+	memset(intent, 0, sizeof(*intent));
+	memcpy(intent->uuid, container_subject(c)->uuid, UUID_LEN);
+	memcpy(intent->service, t->service, sizeof(intent->service));
+	memcpy(intent->key_id, t->key_id, sizeof(intent->key_id));
+	intent->derived = t->derived;
+	intent->dev = st->st_dev;
+	intent->ino = st->st_ino;
+	intent->created = time(NULL);
+	TEXT_CUT(intent->path, path);
+}
+
+/* Journals the end of the container in fd; a file that is none of ours needs no note. */
+static vcf_err_t note_container(struct removal *r, int fd, const struct stat *st,
+				const char *path)
+{
+	auto_container struct container *c = NULL;
+	auto_free unsigned char *hdr = calloc(1, CONTAINER_PEEK_LEN);
+	struct journal_entry intent;
+	ssize_t n;
+	vcf_err_t err;
+
+	if (!hdr)
+		return -ENOMEM;
+	n = io_pread_full(fd, hdr, CONTAINER_PEEK_LEN, 0);
+	if (n < 0)
+		return (vcf_err_t)n;
+	err = container_load_saved(&c, hdr, CONTAINER_PEEK_LEN, path);
+	if (err == -ENODATA || err == -EPERM)
+		return 0;
+	if (err == -EBADMSG) {
+		log_warn("%s: its header is damaged: it goes, its secret stays at the "
+			 "service",
+			 path);
+		return 0;
+	}
+	if (err)
+		return err;
+	r->data_off = container_subject(c)->data_off;
+	fill_intent(&intent, c, st, path);
+	return deletion_begin(r->sv->deletions, &intent, hdr, &r->deletion);
+}
+
+static vcf_err_t watch(struct removal *r, const struct stat *st, const char *path)
+{
+	auto_close int fd = -1;
+
+	r->dev = st->st_dev;
+	r->ino = st->st_ino;
+	if (!st->st_size || st->st_nlink != 1)
+		return 0;
+	fd = node_reopen_fd(r->sv, r->fd, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	return note_container(r, fd, st, path);
+}
+
+vcf_err_t removal_begin(struct removal *r, struct server *sv, struct node *dir,
+			const char *name)
+{
+	auto_close int fd = openat(dir->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	char path[STATE_PATH_MAX];
+	struct stat st;
+	vcf_err_t err;
+
+	*r = (struct removal){.sv = sv, .fd = -1};
+	if (fd < 0)
+		return -errno;
+	if (fstatat(fd, "", &st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	err = state_child_path(sv->state, dir, name, path);
+	if (err)
+		return err;
+	if (!S_ISREG(st.st_mode) || !rules_is_image(rules_class(sv->rules, path)))
+		return 0;
+	r->fd = STEAL_FD(&fd);
+	err = watch(r, &st, path);
+	if (err) {
+		log_err("%s: not removed: the deletion cannot be journalled: %s", path,
+			strerror(-err));
+		close(r->fd);
+		r->fd = -1;
+	}
+	return err;
+}
+
+void removal_finish(struct server *sv, uint64_t deletion, int fd, uint64_t data_off)
+{
+	auto_close int own = fd;
+
+	deletion_wipe(sv->deletions, deletion, own, data_off);
+}
+
+static void removed(struct removal *r)
+{
+	struct stat st;
+
+	if (fstatat(r->fd, "", &st, AT_EMPTY_PATH) < 0 || st.st_nlink) {
+		deletion_cancel(r->sv->deletions, r->deletion);
+		return;
+	}
+	deletion_unlinked(r->sv->deletions, r->deletion);
+	r->wipe = !imagetable_defer_deletion(r->sv->images, r->dev, r->ino, r->deletion);
+}
+
+void removal_done(struct removal *r, vcf_err_t err)
+{
+	if (r->deletion && err)
+		deletion_cancel(r->sv->deletions, r->deletion);
+	else if (r->deletion)
+		removed(r);
+}
+
+void removal_end(struct removal *r)
+{
+	if (r->wipe)
+		removal_finish(r->sv, r->deletion, node_reopen_fd(r->sv, r->fd, O_RDWR),
+			       r->data_off);
+	if (r->fd >= 0)
+		close(r->fd);
+}
+
+static vcf_err_t note_new(struct removal *r, const char *path)
+{
+	auto_close int fd = -1;
+	struct stat st;
+	vcf_err_t err;
+
+	if (fstatat(r->fd, "", &st, AT_EMPTY_PATH) < 0)
+		return -errno;
+	if (st.st_nlink)
+		return 0;
+	fd = node_reopen_fd(r->sv, r->fd, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	r->dev = st.st_dev;
+	r->ino = st.st_ino;
+	err = note_container(r, fd, &st, path);
+	if (!err && r->deletion)
+		removed(r);
+	return err;
+}
+
+vcf_err_t removal_of_new(struct server *sv, int pathfd, const char *path)
+{
+	struct removal r = {.sv = sv, .fd = fcntl(pathfd, F_DUPFD_CLOEXEC, 3)};
+	vcf_err_t err;
+
+	if (r.fd < 0)
+		return -errno;
+	mutex_lock(&sv->tree_lock);
+	err = note_new(&r, path);
+	mutex_unlock(&sv->tree_lock);
+	if (!err && r.wipe)
+		err = -ESTALE;
+	removal_end(&r);
+	return err;
+}
+
+static vcf_err_t unlink_locked(struct removal *removal, struct server *sv,
+			       struct node *dir, const char *name)
+{
+	vcf_err_t err = removal_begin(removal, sv, dir, name);
+
+	if (err)
+		return err;
+	err = unlinkat(dir->fd, name, 0) < 0 ? -errno : 0;
+	removal_done(removal, err);
+	return err;
+}
+
+void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct server *sv = ops_server(req);
+	struct node *dir = ops_dir(req, parent, name);
+	struct removal removal = {.fd = -1};
+	vcf_err_t err;
+
+	if (!dir)
+		return;
+	mutex_lock(&sv->tree_lock);
+	err = unlink_locked(&removal, sv, dir, name);
+	mutex_unlock(&sv->tree_lock);
+	removal_end(&removal);
+	ops_reply_err(req, err);
+}

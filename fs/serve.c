@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/serve.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "crypto/keyservice.h"
+#include "fs/control.h"
+#include "fs/exitcode.h"
+#include "fs/mountpoint.h"
+#include "fs/server.h"
+#include "fs/status.h"
+#include "util/log.h"
+
+void serve_harden(void)
+{
+	/* 1, not 0: a limit of 0 still lets a pipe handler in core_pattern have the dump. */
+	const struct rlimit core = {1, 1};
+
+	if (prctl(PR_SET_DUMPABLE, 0) < 0 || setrlimit(RLIMIT_CORE, &core) < 0)
+		log_warn("core dumps could not be switched off: %s", strerror(errno));
+}
+
+/*
+ * With CAP_SYS_RESOURCE the disk's reserved blocks and the quota would not count for what guests
+ * write. Dropped in each of the server's threads, since they inherit it from this one.
+ */
+static void drop_sys_resource(void)
+{
+	struct __user_cap_header_struct hdr = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+
+	if (prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE) < 0 && errno != EPERM)
+		log_dbg("capabilities: %s", strerror(errno));
+	if (syscall(SYS_capget, &hdr, data) < 0)
+		return;
+	data[0].effective &= ~(1u << CAP_SYS_RESOURCE);
+	data[0].permitted &= ~(1u << CAP_SYS_RESOURCE);
+	data[0].inheritable &= ~(1u << CAP_SYS_RESOURCE);
+	if (syscall(SYS_capset, &hdr, data) < 0)
+		log_warn("CAP_SYS_RESOURCE cannot be dropped: %s", strerror(errno));
+}
+
+/* The keeper's side of starting helpers; falls back to our own when the keeper is gone. */
+struct spawner {
+	int sock;
+	pthread_mutex_t lock; /* one exchange at a time */
+};
+
+static vcf_err_t ask_keeper(struct spawner *s, const char *program, int fds[2],
+			    pid_t *pid)
+{
+	struct control c = {.kind = CONTROL_SPAWN};
+	vcf_err_t err;
+
+	snprintf(c.path, sizeof(c.path), "%s", program);
+	err = control_send(s->sock, &c, NULL, 0);
+	if (!err)
+		err = control_recv(s->sock, &c, fds, 2);
+	if (err)
+		return err;
+	if (c.kind != CONTROL_SPAWNED)
+		return -EPROTO;
+	if (c.value < 0)
+		return c.value;
+	*pid = c.value;
+	return fds[0] < 0 || fds[1] < 0 ? -EPROTO : 0;
+}
+
+static vcf_err_t spawn_by_keeper(void *arg, const char *program, int *to, int *from,
+				 pid_t *pid)
+{
+	struct spawner *s = arg;
+	int fds[2];
+	vcf_err_t err;
+
+	pthread_mutex_lock(&s->lock);
+	err = ask_keeper(s, program, fds, pid);
+	pthread_mutex_unlock(&s->lock);
+	if (err == -EPIPE || err == -ECONNRESET) {
+		log_warn("the keeper is gone: this mount is served without supervision");
+		return keyservice_spawn(NULL, program, to, from, pid);
+	}
+	if (err)
+		return err;
+	*to = fds[0];
+	*from = fds[1];
+	return 0;
+}
+
+static void reap_by_keeper(void *arg, pid_t pid)
+{
+	struct spawner *s = arg;
+	struct control c = {.kind = CONTROL_REAP, .value = pid};
+
+	pthread_mutex_lock(&s->lock);
+	if (control_send(s->sock, &c, NULL, 0))
+		keyservice_reap(NULL, pid);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void tell_ready(void *arg)
+{
+	const struct serve_params *p = arg;
+	struct control c = {.kind = CONTROL_READY};
+
+	if (control_send(p->handshake, &c, NULL, 0))
+		log_warn("the keeper does not listen");
+	if (!p->foreground)
+		log_leave_terminal();
+}
+
+static vcf_err_t wait_mounted(const struct serve_params *p)
+{
+	struct control c = {.kind = CONTROL_PREPARED};
+	vcf_err_t err = control_send(p->handshake, &c, NULL, 0);
+
+	if (!err)
+		err = control_recv(p->handshake, &c, NULL, 0);
+	return !err && c.kind != CONTROL_MOUNTED ? -ECANCELED : err;
+}
+
+static volatile sig_atomic_t stop_asked;
+static struct server *_Atomic running;
+
+/* SIGTERM comes from the keeper when it has waited long enough. */
+static void on_term(int sig)
+{
+	struct server *sv = running;
+
+	(void)sig;
+	stop_asked = 1;
+	if (sv)
+		server_stop(sv);
+}
+
+/* A refusal (plaintext below) is told apart from a missing right. */
+static int refusal_code(vcf_err_t err)
+{
+	if (err == -EPERM)
+		return EXIT_REFUSED;
+	if (err == -ENOTCONN)
+		return EXIT_KEYSERVICE;
+	return err == -EINVAL ? EXIT_CONFIG : exit_code_of(err);
+}
+
+static vcf_err_t run(struct server *sv, const struct serve_params *p)
+{
+	struct status_socket *status = NULL;
+	vcf_err_t err = wait_mounted(p);
+
+	if (!err)
+		err = status_listen(&status, sv);
+	if (!err)
+		err = server_start(sv, tell_ready, (void *)(uintptr_t)p);
+	running = sv;
+	if (stop_asked || err)
+		server_stop(sv);
+	server_wait(sv);
+	running = NULL;
+	if (status)
+		status_close(status);
+	return err;
+}
+
+static void set_term_handler(void)
+{
+	const struct sigaction sa = {.sa_handler = on_term};
+	sigset_t none;
+
+	sigaction(SIGTERM, &sa, NULL);
+	signal(SIGINT, SIG_IGN); /* a terminal's Ctrl-C is the keeper's business */
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+int serve(const struct serve_params *p)
+{
+	struct spawner spawner = {.sock = p->helpers, .lock = PTHREAD_MUTEX_INITIALIZER};
+	char journal[4096], site[4096];
+	struct server_params sp = {
+		.cfg = p->cfg,
+		.rootfd = p->rootfd,
+		.devfd = p->devfd,
+		.with_plaintext = p->with_plaintext,
+		.journal_path = journal,
+		.site_path = site,
+		.spawn = spawn_by_keeper,
+		.reap = reap_by_keeper,
+		.spawn_arg = &spawner,
+	};
+	struct server *sv;
+	vcf_err_t err = mountpoint_state(journal, sizeof(journal), p->cfg, "journal");
+
+	set_term_handler();
+	serve_harden();
+	server_raise_limits();
+	drop_sys_resource();
+	umask(0);
+	if (!err)
+		err = mountpoint_state(site, sizeof(site), p->cfg, "site");
+	if (!err)
+		err = server_new(&sv, &sp);
+	if (err) {
+		log_err("not mounted: %s",
+			err == -ENOTCONN ? "the key helper is missing or does not start"
+					 : strerror(-err));
+		return refusal_code(err);
+	}
+	sv->keeper_pid = p->keeper_pid;
+	err = run(sv, p);
+	if (!err && sv->failed)
+		err = -EIO;
+	server_free(sv);
+	return exit_code_of(err);
+}

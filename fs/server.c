@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Putting the server together and taking it apart. The order of taking apart matters: first no
+ * more requests, then no more jobs that ask for keys, then the key service (whose callbacks post
+ * the last jobs), then the executors that run those, then the keys.
+ */
+#include "fs/server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse_lowlevel.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "crypto/container.h"
+#include "crypto/kdf.h"
+#include "fs/deferred.h"
+#include "fs/imagetable.h"
+#include "fs/keycheck.h"
+#include "fs/linked.h"
+#include "fs/ops.h"
+#include "fs/sitekey.h"
+#include "util/log.h"
+
+enum { EXECUTORS = 4, WORKERS_MIN = 4, WORKERS_MAX = 64 };
+
+static unsigned int pick_workers(const struct config *cfg)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (cfg->threads)
+		return cfg->threads > WORKERS_MAX ? WORKERS_MAX
+						  : (unsigned int)cfg->threads;
+	cpus *= 4; /* a worker blocks in the disk's I/O */
+	if (cpus < WORKERS_MIN)
+		return WORKERS_MIN;
+	return cpus > WORKERS_MAX ? WORKERS_MAX : (unsigned int)cpus;
+}
+
+void server_raise_limits(void)
+{
+	static const int which[] = {RLIMIT_NOFILE, RLIMIT_MEMLOCK};
+
+	for (size_t i = 0; i < sizeof(which) / sizeof(which[0]); i++) {
+		struct rlimit lim;
+
+		if (getrlimit(which[i], &lim) < 0)
+			continue;
+		if (which[i] == RLIMIT_NOFILE && geteuid() == 0 && lim.rlim_max < 1048576)
+			lim.rlim_max = 1048576;
+		if (which[i] == RLIMIT_MEMLOCK && geteuid() == 0)
+			lim.rlim_max = RLIM_INFINITY;
+		lim.rlim_cur = lim.rlim_max;
+		if (setrlimit(which[i], &lim) < 0)
+			log_dbg("setrlimit: %s", strerror(errno));
+	}
+}
+
+static vcf_err_t init_crypto(struct server *sv)
+{
+	bool hidden;
+	vcf_err_t err = secret_arena_init();
+
+	if (!err)
+		err = crypto_init();
+	if (!err)
+		err = container_init();
+	if (!err)
+		err = keytable_new(&sv->keys, SERVER_KEYS_MAX, &hidden);
+	if (!err && !hidden)
+		log_info("memfd_secret is not available: volume keys lie in locked "
+			 "memory that "
+			 "root can read");
+	return err;
+}
+
+/* One try's share of the whole time: a helper that hangs should leave time for another one. */
+static unsigned int try_ms(const struct config *cfg)
+{
+	uint64_t all = cfg->timeout_s * 1000;
+	uint64_t ms = all / 2 > 20000 ? 20000 : all / 2;
+
+	if (ms < 5000)
+		ms = all < 5000 ? all : 5000;
+	return (unsigned int)ms;
+}
+
+static vcf_err_t start_keyservice(struct server *sv, const struct server_params *p)
+{
+	char program[4096];
+	struct keyservice_option *options = NULL;
+	struct keyservice_config kc = {
+		.name = p->cfg->service_name,
+		.helper = program,
+		.children = (unsigned int)p->cfg->children,
+		.timeout_s = (unsigned int)p->cfg->timeout_s,
+		.request_timeout_ms = try_ms(p->cfg),
+		.spawn = p->spawn,
+		.reap = p->reap,
+		.spawn_arg = p->spawn_arg,
+	};
+	vcf_err_t err = keyservice_find_program(program, sizeof(program), p->cfg->helper);
+
+	if (err)
+		return -ENOTCONN; /* it was logged why */
+	err = config_helper_section(p->cfg, &options, &kc.option_cnt);
+	kc.options = options;
+	if (!err)
+		err = keyservice_new(&sv->keyservice, &kc);
+	free(options);
+	return err;
+}
+
+static vcf_err_t start_helper(struct server *sv, const struct server_params *p)
+{
+	vcf_err_t err = start_keyservice(sv, p);
+
+	if (!err)
+		err = keycheck_start(sv->keyservice);
+	if (!err)
+		keycheck_warn(p->cfg, sv->rootfd);
+	return err;
+}
+
+static bool is_linked(void *arg, const unsigned char uuid[UUID_LEN])
+{
+	struct {
+		struct linked *l;
+		struct sitekey *site;
+	} *both = arg;
+
+	return linked_has(both->l, uuid) || sitekey_is(both->site, uuid, NULL);
+}
+
+static vcf_err_t start_deletions(struct server *sv, struct linked *l)
+{
+	struct deletion_config dc = {
+		.service = sv->cfg->service_name,
+		.keep = sv->cfg->keep,
+		.delay_s = sv->cfg->destroy_delay_s,
+		.in_use = linked_in_use,
+		.in_use_arg = sv,
+	};
+	struct {
+		struct linked *l;
+		struct sitekey *site;
+	} both = {l, sv->site};
+	vcf_err_t err = deletion_recover(sv->journal, &dc, is_linked, &both);
+
+	if (err)
+		return err;
+	return deletion_queue_new(&sv->deletions, sv->journal, sv->keyservice, &dc);
+}
+
+/* Everything that needs to know what lies below: recovery, and the refusal of plaintext. */
+static vcf_err_t settle_tree(struct server *sv, const struct server_params *p)
+{
+	struct linked l = {0};
+	vcf_err_t err = linked_scan(&l, sv->rootfd, sv->rules, p->with_plaintext);
+
+	if (!err && l.plaintext_cnt && !p->with_plaintext) {
+		log_err("plaintext under encrypt rules, %zu in all: move it aside and "
+			"copy it back through the mount, or exempt it with a passthrough "
+			"rule; --with-plaintext serves the others",
+			l.plaintext_cnt);
+		err = -EPERM;
+	}
+	if (!err)
+		err = start_deletions(sv, &l);
+	linked_fini(&l);
+	return err;
+}
+
+static vcf_err_t start_keys(struct server *sv, const struct server_params *p)
+{
+	vcf_err_t err = journal_open(&sv->journal, p->journal_path);
+
+	if (!err)
+		err = start_helper(sv, p);
+	if (!err)
+		err = reserve_new(&sv->reserve, sv->keyservice, sv->journal,
+				  p->cfg->service_name, (unsigned int)p->cfg->reserve);
+	if (!err)
+		err = sitekey_new(&sv->site, sv->keyservice, sv->reserve, p->site_path);
+	return err ? err : settle_tree(sv, p);
+}
+
+static void tick(struct server *sv)
+{
+	imagetable_sweep(sv->images);
+	deferred_tick(sv->deferred);
+}
+
+static vcf_err_t start_tables(struct server *sv, const struct server_params *p)
+{
+	vcf_err_t err = config_make_rules(p->cfg, &sv->rules);
+
+	if (!err)
+		err = state_new(&sv->state, p->rootfd);
+	if (!err)
+		err = imagetable_new(&sv->images, sv);
+	if (!err)
+		err = deferred_new(&sv->deferred, sv, EXECUTORS, tick);
+	if (err)
+		return err;
+	sv->handle_entry = mmap(NULL, STATE_HANDLES_MAX * sizeof(*sv->handle_entry),
+				PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (sv->handle_entry == MAP_FAILED) {
+		sv->handle_entry = NULL;
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+/* Locked buffers are worth more than many threads, but a few threads there must be. */
+static bool enough_workers(struct server *sv, unsigned int cnt)
+{
+	if (sv->workers[cnt].locked)
+		return false;
+	if (cnt == 0)
+		log_warn("request buffers cannot be locked in memory: guests' data may "
+			 "get into "
+			 "swap; raise RLIMIT_MEMLOCK (ulimit -l, LimitMEMLOCK=)");
+	return cnt >= WORKERS_MIN;
+}
+
+static vcf_err_t start_workers(struct server *sv)
+{
+	sv->worker_cnt = pick_workers(sv->cfg);
+	sv->workers = calloc(sv->worker_cnt, sizeof(*sv->workers));
+	if (!sv->workers)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < sv->worker_cnt; i++) {
+		vcf_err_t err = worker_init(&sv->workers[i], sv);
+
+		if (err)
+			return err;
+		if (!enough_workers(sv, i))
+			continue;
+		worker_fini(&sv->workers[i]);
+		sv->worker_cnt = i;
+	}
+	log_dbg("%u worker threads", sv->worker_cnt);
+	return deferred_start(sv->deferred);
+}
+
+static ssize_t no_read(int fd, void *buf, size_t len, void *userdata)
+{
+	(void)fd;
+	(void)buf;
+	(void)len;
+	(void)userdata;
+	errno = ENOSYS; /* requests are read by the workers */
+	return -1;
+}
+
+static vcf_err_t start_session(struct server *sv)
+{
+	static const struct fuse_custom_io io = {.writev = ops_writev, .read = no_read};
+	char name[] = "vmcryptfs";
+	char *argv[] = {name, NULL};
+	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
+	int rc;
+
+	sv->se = fuse_session_new(&args, &ops_table, sizeof(ops_table), sv);
+	fuse_opt_free_args(&args);
+	if (!sv->se)
+		return -ENOMEM;
+	rc = fuse_session_custom_io(sv->se, &io, sv->devfd);
+	return rc < 0 ? rc : 0;
+}
+
+static void do_nothing(int sig)
+{
+	(void)sig;
+}
+
+static void set_signals(void)
+{
+	struct sigaction wake = {
+		.sa_handler = do_nothing}; /* no SA_RESTART: it must interrupt */
+	struct sigaction ignore = {.sa_handler = SIG_IGN};
+
+	sigaction(SIGUSR1, &wake, NULL);
+	sigaction(SIGPIPE, &ignore, NULL);
+	sigaction(SIGXFSZ, &ignore,
+		  NULL); /* a write beyond RLIMIT_FSIZE is EFBIG for the caller */
+}
+
+static vcf_err_t fill_server(struct server *sv, const struct server_params *p)
+{
+	vcf_err_t err;
+
+	set_signals();
+	sv->procfd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (sv->procfd < 0) {
+		log_err("/proc is needed: %s", strerror(errno));
+		return -errno;
+	}
+	err = start_tables(sv, p);
+	if (!err)
+		err = init_crypto(sv);
+	if (!err)
+		err = start_keys(sv, p);
+	if (!err)
+		err = start_workers(sv);
+	return err ? err : start_session(sv);
+}
+
+vcf_err_t server_new(struct server **out, const struct server_params *p)
+{
+	struct server *sv = calloc(1, sizeof(*sv));
+	vcf_err_t err;
+
+	if (!sv)
+		return -ENOMEM;
+	sv->cfg = p->cfg;
+	sv->rootfd = p->rootfd;
+	sv->devfd = p->devfd;
+	sv->stream = p->stream;
+	sv->procfd = -1;
+	sv->dev_shared = p->cfg->shared;
+	sv->timeout_s = p->cfg->shared ? 0 : 1;
+	sv->started_at = time(NULL);
+	pthread_mutex_init(&sv->stream_in_lock, NULL);
+	pthread_mutex_init(&sv->stream_out_lock, NULL);
+	mutex_init(&sv->tree_lock, RANK_TREE);
+	sem_init(&sv->ending, 0, 0);
+	err = fill_server(sv, p);
+	if (err) {
+		server_free(sv);
+		return err;
+	}
+	*out = sv;
+	return 0;
+}
+
+/* No new key is asked for, and whoever waits is told. */
+static void stop_keys(struct server *sv)
+{
+	if (sv->deferred)
+		deferred_quiesce(sv->deferred);
+	if (sv->keyservice)
+		keyservice_shutdown(sv->keyservice);
+	if (sv->deletions)
+		deletion_queue_free(sv->deletions);
+	if (sv->site)
+		sitekey_cancel(sv->site);
+	if (sv->reserve)
+		reserve_free(sv->reserve);
+	if (sv->keyservice)
+		keyservice_free(sv->keyservice);
+	if (sv->deferred)
+		deferred_stop(sv->deferred);
+	if (sv->site)
+		sitekey_free(sv->site);
+	if (sv->journal)
+		journal_close(sv->journal);
+}
+
+static void free_workers(struct server *sv)
+{
+	for (unsigned int i = 0; sv->workers && i < sv->worker_cnt; i++)
+		worker_fini(&sv->workers[i]);
+	free(sv->workers);
+	sv->workers = NULL;
+	sv->worker_cnt = 0; /* images go after the workers, and still look for them */
+}
+
+void server_free(struct server *sv)
+{
+	sv->stopping = true;
+	stop_keys(sv);
+	if (sv->se)
+		fuse_session_destroy(sv->se);
+	if (sv->deferred)
+		deferred_free(sv->deferred);
+	free_workers(sv);
+	if (sv->images)
+		imagetable_free(sv->images);
+	if (sv->keys)
+		keytable_free(sv->keys);
+	if (sv->state)
+		state_free(sv->state);
+	if (sv->handle_entry)
+		munmap(sv->handle_entry, STATE_HANDLES_MAX * sizeof(*sv->handle_entry));
+	if (sv->rules)
+		rules_free(sv->rules);
+	if (sv->procfd >= 0)
+		close(sv->procfd);
+	sem_destroy(&sv->ending);
+	mutex_fini(&sv->tree_lock);
+	pthread_mutex_destroy(&sv->stream_in_lock);
+	pthread_mutex_destroy(&sv->stream_out_lock);
+	free(sv);
+}

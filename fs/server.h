@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The serving process: what all requests share, the worker threads and their request loop.
+ *
+ * Requests come from /dev/fuse, one a read(2), or from a stream socket framed by
+ * fuse_in_header.len (tests: no mount, no privileges). Each worker reads into its own resident
+ * buffer and hands it to libfuse's low-level session; the handlers are in ops_*.c.
+ *
+ * A request that must wait for a key is parked (deferred.h) and executed again, from its first
+ * byte, by an executor thread when the key is there. FUSE_INTERRUPT is answered here, not by
+ * libfuse.
+ */
+#ifndef VCF_FS_SERVER_H
+#define VCF_FS_SERVER_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "crypto/deletion.h"
+#include "crypto/journal.h"
+#include "crypto/keyservice.h"
+#include "crypto/keytable.h"
+#include "crypto/reserve.h"
+#include "fs/config.h"
+#include "fs/image.h"
+#include "fs/rules.h"
+#include "fs/state.h"
+
+struct fuse_session;
+struct deferred;
+struct imagetable;
+struct image_entry;
+struct sitekey;
+struct parked;
+struct server;
+
+enum {
+	SERVER_MAX_IO = 1024 * 1024, /* libfuse 3.14's largest max_write */
+	SERVER_KEYS_MAX = 4096,	     /* open images */
+};
+
+/* One thread that executes requests: a FUSE worker or an executor. */
+struct worker {
+	struct server *sv;
+	pthread_t thread;
+	bool started;
+	_Atomic bool running;
+	void *map; /* the two buffers below */
+	size_t map_len;
+	bool locked;	    /* the buffers stay in memory */
+	unsigned char *req; /* so placed that a WRITE's payload is page-aligned */
+	size_t req_len;	    /* room */
+	struct image_worker io;
+	uint64_t
+		epoch; /* of the keys (server.key_epoch) when the cipher was last looked at */
+	_Atomic uint64_t unique; /* of the request under way, 0: none */
+	/* The unique for which FUSE_INTERRUPT came last before it parked; never reset, since an
+	 * interrupt may come before the executor gets to the request. */
+	_Atomic uint64_t interrupted;
+	struct parked *resumed; /* the parked request that is executed again, or NULL */
+	uint32_t open_flags;	/* FOPEN_ bits that libfuse has no field for */
+};
+
+/* The worker that runs on this thread. */
+extern _Thread_local struct worker *current_worker;
+
+struct server {
+	const struct config *cfg;
+	struct rules *rules;
+	int rootfd;  /* the backing directory */
+	int procfd;  /* /proc/self/fd */
+	int devfd;   /* /dev/fuse or a stream socket */
+	bool stream; /* devfd is a socket: a message comes in pieces, */
+	pthread_mutex_t stream_in_lock, stream_out_lock; /* one at a time each way */
+	bool dev_shared;  /* the mount is on other nodes as well */
+	double timeout_s; /* of attributes and entries */
+	struct state *state;
+	struct image_entry **handle_entry; /* by handle slot */
+	struct keytable *keys;
+	struct imagetable *images;
+	struct deferred *deferred;
+	struct keyservice *keyservice;
+	struct journal *journal;
+	struct reserve *reserve;
+	struct deletion_queue *deletions;
+	struct sitekey *site;
+	struct mutex tree_lock; /* unlink, rename and the journal's steps around them */
+	struct fuse_session *se;
+	struct worker *workers;
+	unsigned int worker_cnt;
+	_Atomic uint64_t key_epoch; /* rises when a volume key is wiped */
+	_Atomic bool stopping;
+	_Atomic bool failed; /* the connection broke: no end that anybody asked for */
+	sem_t ending;	     /* posted with `stopping` */
+	_Atomic bool inited; /* FUSE_INIT was answered */
+	void (*on_init)(void *arg);
+	void *on_init_arg;
+	time_t started_at;
+	int keeper_pid;
+};
+
+/* What a server is made of; all pointers stay the caller's and outlive it. */
+struct server_params {
+	const struct config *cfg;
+	int rootfd; /* the backing directory, O_DIRECTORY; kept open by the caller */
+	int devfd;  /* /dev/fuse or a connected SOCK_STREAM socket; the caller's */
+	bool stream;
+	bool with_plaintext; /* serve although plaintext lies under encrypt rules */
+	const char *journal_path;
+	const char *site_path; /* names the site secret; see sitekey.h */
+	keyservice_spawn_fn *spawn;
+	keyservice_reap_fn *reap;
+	void *spawn_arg;
+};
+
+/*
+ * Checks everything that can be checked before the first request (helper, locked memory,
+ * journal, plaintext below the mount), recovers deletions, starts the key service.
+ * -errno with the reason logged; -EPERM: plaintext files were found and listed.
+ */
+NODISCARD vcf_err_t server_new(struct server **out, const struct server_params *p);
+
+/*
+ * Raises the limits of descriptors and locked memory as far as we may; before server_new(), and
+ * before capabilities are dropped.
+ */
+void server_raise_limits(void);
+
+/* Starts the workers; on_init (may be NULL) is called once FUSE_INIT is answered. */
+NODISCARD vcf_err_t server_start(struct server *sv, void (*on_init)(void *), void *arg);
+
+/* Waits until the connection has ended (unmounted, peer closed) or server_stop(). */
+void server_wait(struct server *sv);
+
+/* Asks the workers to end after their present request; thread-safe, async-signal-safe. */
+void server_stop(struct server *sv);
+
+/* After server_wait(): ends everything, wipes all keys. */
+void server_free(struct server *sv);
+
+/* Executes one request that lies in w->req (by workers and executors). */
+void server_execute(struct worker *w, size_t len);
+
+/*
+ * A volume key was wiped from the table: the ciphers of idle workers forget it as well, at once;
+ * busy ones when they have done their request.
+ */
+void server_forget_key(struct server *sv);
+/* Called by workers and executors between two requests. */
+void worker_forget_keys(struct worker *w);
+
+/* Allocates a worker's buffers and cipher; best effort on locking. */
+NODISCARD vcf_err_t worker_init(struct worker *w, struct server *sv);
+void worker_fini(struct worker *w);
+
+/* Sends raw bytes to the kernel side (answers that libfuse does not make). */
+void server_reply_raw(struct server *sv, uint64_t unique, int err);
+
+#endif

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/status.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <uuid/uuid.h>
+
+#include "build-config.h"
+#include "crypto/deletion.h"
+#include "crypto/keyservice.h"
+#include "crypto/reserve.h"
+#include "fs/deferred.h"
+#include "fs/imagetable.h"
+#include "fs/mountpoint.h"
+#include "fs/statusfile.h"
+#include "util/io.h"
+#include "util/log.h"
+
+enum { REPLY_MAX = 64 * 1024 * 1024 };
+
+struct status_socket {
+	struct server *sv;
+	int fd;
+	char path[108];
+	char link[108]; /* in the default folder, "" if that is where the socket is */
+	pthread_t thread;
+	bool started;
+};
+
+static void add_str(struct json_object *o, const char *key, const char *value)
+{
+	json_object_object_add(o, key, json_object_new_string(value));
+}
+
+static void add_num(struct json_object *o, const char *key, uint64_t value)
+{
+	json_object_object_add(o, key, json_object_new_uint64(value));
+}
+
+static void add_image(void *arg, const struct image_entry *e)
+{
+	struct json_object *o = json_object_new_object();
+	char uuid[UUID_TEXT_LEN + 1];
+
+	uuid_unparse_lower(e->uuid, uuid);
+	add_str(o, "path", e->path);
+	add_str(o, "uuid", uuid);
+	add_str(o, "key_id", e->token.key_id);
+	add_str(o, "service", e->token.service);
+	json_object_object_add(o, "derived", json_object_new_boolean(e->token.derived));
+	add_num(o, "sector_size", e->sector_len);
+	add_num(o, "data_offset", e->data_off);
+	add_num(o, "opens", e->opens);
+	add_num(o, "bytes_read", e->bytes_read);
+	add_num(o, "bytes_written", e->bytes_written);
+	json_object_array_add(arg, o);
+}
+
+static struct json_object *key_service(struct server *sv)
+{
+	struct json_object *o = json_object_new_object();
+	struct keyservice_status ks;
+
+	keyservice_get_status(sv->keyservice, &ks);
+	add_str(o, "helper", ks.helper);
+	add_str(o, "state", ks.state);
+	add_num(o, "children", ks.children);
+	add_num(o, "waiting", ks.waiting);
+	add_num(o, "requests", ks.requests);
+	add_num(o, "failures", ks.failures);
+	add_num(o, "restarts", ks.restarts);
+	add_num(o, "reserve", reserve_count(sv->reserve));
+	add_str(o, "last_error", ks.last_error);
+	return o;
+}
+
+static void add_counts(struct server *sv, struct json_object *o)
+{
+	size_t nodes, handles, waiting, suspect;
+
+	state_counts(sv->state, &nodes, &handles);
+	deletion_counts(sv->deletions, &waiting, &suspect);
+	add_num(o, "nodes", nodes);
+	add_num(o, "handles", handles);
+	add_num(o, "keys", keytable_count(sv->keys));
+	add_num(o, "parked", deferred_parked_cnt(sv->deferred));
+	add_num(o, "destroy_queue", waiting);
+	add_num(o, "suspects", suspect);
+}
+
+static struct json_object *describe(struct server *sv)
+{
+	struct json_object *o = json_object_new_object();
+	struct json_object *images = json_object_new_array();
+
+	add_str(o, "version", VCF_VERSION);
+	add_str(o, "mountpoint", sv->cfg->mountpoint);
+	add_str(o, "backing", sv->cfg->backing);
+	add_num(o, "keeper_pid", (uint64_t)sv->keeper_pid);
+	add_num(o, "server_pid", (uint64_t)getpid());
+	add_num(o, "generation", 1);
+	add_num(o, "deaths", 0);
+	add_num(o, "uptime", (uint64_t)(time(NULL) - sv->started_at));
+	add_counts(sv, o);
+	json_object_object_add(o, "key_service", key_service(sv));
+	imagetable_each(sv->images, add_image, images);
+	json_object_object_add(o, "images", images);
+	return o;
+}
+
+static void answer(struct server *sv, int fd)
+{
+	const struct timeval limit = {.tv_sec = 5}; /* a client that does not read */
+	struct json_object *o = describe(sv);
+	const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	if (io_write_full(fd, text, strlen(text)))
+		log_dbg("status: the client left");
+	json_object_put(o);
+	close(fd);
+}
+
+static void *status_loop(void *arg)
+{
+	struct status_socket *s = arg;
+
+	for (;;) {
+		int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC);
+
+		if (fd >= 0)
+			answer(s->sv, fd);
+		else if (errno == EINVAL)
+			return NULL; /* shut down */
+		else if (errno != EINTR && errno != ECONNABORTED)
+			sleep(1); /* no descriptors or memory just now */
+	}
+}
+
+static vcf_err_t bind_socket(struct status_socket *s)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	mode_t old;
+	vcf_err_t err;
+	int rc;
+
+	err = io_check_folder_of(s->path);
+	if (err)
+		return err;
+	memcpy(addr.sun_path, s->path, sizeof(addr.sun_path));
+	s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (s->fd < 0)
+		return -errno;
+	unlink(s->path); /* ours or nobody's: the journal's lock says that no other daemon lives */
+	old = umask(0177);
+	rc = bind(s->fd, (struct sockaddr *)&addr, sizeof(addr));
+	umask(old);
+	if (rc < 0 || listen(s->fd, 8) < 0)
+		return -errno;
+	return 0;
+}
+
+/*
+ * `status` and `umount` look into the default folder, so a link there leads to a socket
+ * elsewhere. Without the right to make it they need -r.
+ */
+static void leave_link(struct status_socket *s)
+{
+	const char *dir = statusfile_default_directory();
+
+	if (strcmp(dir, s->sv->cfg->runtime_directory) == 0 ||
+	    mountpoint_socket(s->link, sizeof(s->link), dir, s->sv->cfg->mountpoint))
+		return;
+	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
+		log_dbg("%s: %s", dir, strerror(errno));
+	unlink(s->link);
+	if (symlink(s->path, s->link) < 0)
+		s->link[0] = '\0';
+}
+
+vcf_err_t status_listen(struct status_socket **out, struct server *sv)
+{
+	struct status_socket *s = calloc(1, sizeof(*s));
+	vcf_err_t err;
+
+	if (!s)
+		return -ENOMEM;
+	s->sv = sv;
+	s->fd = -1;
+	if (mkdir(sv->cfg->runtime_directory, 0755) < 0 && errno != EEXIST)
+		log_dbg("%s: %s", sv->cfg->runtime_directory, strerror(errno));
+	err = mountpoint_socket(s->path, sizeof(s->path), sv->cfg->runtime_directory,
+				sv->cfg->mountpoint);
+	if (!err)
+		err = bind_socket(s);
+	if (!err)
+		err = -pthread_create(&s->thread, NULL, status_loop, s);
+	s->started = !err;
+	if (!err)
+		leave_link(s);
+	if (err) {
+		log_err("%s: the status socket cannot be made: %s", s->path,
+			strerror(-err));
+		status_close(s);
+		return err;
+	}
+	*out = s;
+	return 0;
+}
+
+void status_close(struct status_socket *s)
+{
+	if (s->fd >= 0)
+		shutdown(s->fd, SHUT_RDWR);
+	if (s->started)
+		pthread_join(s->thread, NULL);
+	if (s->link[0])
+		unlink(s->link);
+	if (s->fd >= 0) {
+		unlink(s->path);
+		close(s->fd);
+	}
+	free(s);
+}
+
+static vcf_err_t read_all(int fd, char **out)
+{
+	auto_free char *buf = NULL;
+	size_t len = 0, room = 0;
+
+	for (;;) {
+		ssize_t n;
+
+		if (len + 1 >= room) {
+			char *p;
+
+			room = room ? 2 * room : 65536;
+			p = room > REPLY_MAX ? NULL : realloc(buf, room);
+			if (!p)
+				return -ENOMEM;
+			buf = p;
+		}
+		n = read(fd, buf + len, room - len - 1);
+		if (n < 0)
+			return -errno;
+		if (!n)
+			break;
+		len += (size_t)n;
+	}
+	buf[len] = '\0';
+	*out = STEAL_PTR(&buf);
+	return 0;
+}
+
+vcf_err_t status_read(struct json_object **out, const char *socket_path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	const struct timeval limit = {.tv_sec = 10};
+	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	auto_free char *text = NULL;
+	vcf_err_t err;
+
+	if (fd < 0)
+		return -errno;
+	if (strlen(socket_path) >= sizeof(addr.sun_path))
+		return -ENAMETOOLONG;
+	strncpy(addr.sun_path, socket_path, sizeof(addr.sun_path) - 1);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		return -errno;
+	err = read_all(fd, &text);
+	if (err)
+		return err;
+	*out = json_tokener_parse(text);
+	return *out ? 0 : -EPROTO;
+}
