@@ -280,17 +280,6 @@ static int show(const struct info_args *a, const char *name)
 	return code;
 }
 
-static const char *key_directory_of(const struct config *cfg)
-{
-	for (size_t i = 0; i < cfg->helper_option_cnt; i++) {
-		const struct config_helper_option *o = &cfg->helper_options[i];
-
-		if (strcmp(o->section, "file") == 0 && strcmp(o->name, "directory") == 0)
-			return o->value;
-	}
-	return NULL;
-}
-
 static int connect_service(struct info_args *a)
 {
 	char program[PATH_MAX];
@@ -299,7 +288,7 @@ static int connect_service(struct info_args *a)
 	vcf_err_t err;
 
 	if (!a->cfg->helper) {
-		a->key_directory = key_directory_of(a->cfg);
+		a->key_directory = config_helper_value(a->cfg, "file", "directory");
 		a->cfg->helper = a->key_directory ? strdup("file") : NULL;
 	}
 	if (!a->cfg->helper) {
@@ -308,7 +297,7 @@ static int connect_service(struct info_args *a)
 		return EXIT_CONFIG;
 	}
 	if (strcmp(a->cfg->helper, "file") == 0)
-		a->key_directory = key_directory_of(a->cfg);
+		a->key_directory = config_helper_value(a->cfg, "file", "directory");
 	kc.children = 1;
 	kc.timeout_s = (unsigned int)a->cfg->timeout_s;
 	kc.request_timeout_ms = 20000;

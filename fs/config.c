@@ -373,3 +373,15 @@ vcf_err_t config_set(struct config *c, const char *assignment)
 		return -ENOMEM;
 	return config_assign(c, section, name, equal + 1, "-o");
 }
+
+const char *config_helper_value(const struct config *c, const char *section,
+				const char *name)
+{
+	for (size_t i = 0; i < c->helper_option_cnt; i++) {
+		const struct config_helper_option *o = &c->helper_options[i];
+
+		if (strcmp(o->section, section) == 0 && strcmp(o->name, name) == 0)
+			return o->value;
+	}
+	return NULL;
+}

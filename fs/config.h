@@ -160,6 +160,10 @@ const char *config_helper_name(const struct config *c);
  */
 void config_print(const struct config *c, FILE *to);
 
+/* The value of a helper section's option, or NULL; the configuration's. */
+const char *config_helper_value(const struct config *c, const char *section,
+				const char *name);
+
 /* Prints all options with type, default and help; the man page's text is made from it. */
 void config_print_help(FILE *to);
 

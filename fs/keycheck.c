@@ -75,17 +75,6 @@ vcf_err_t keycheck_start(struct keyservice *ks)
 	return err;
 }
 
-static const char *option(const struct config *cfg, const char *section, const char *name)
-{
-	for (size_t i = 0; i < cfg->helper_option_cnt; i++) {
-		const struct config_helper_option *o = &cfg->helper_options[i];
-
-		if (strcmp(o->section, section) == 0 && strcmp(o->name, name) == 0)
-			return o->value;
-	}
-	return NULL;
-}
-
 static void warn_of_folder(const char *dir, int rootfd)
 {
 	struct stat keys, root;
@@ -106,7 +95,7 @@ void keycheck_warn(const struct config *cfg, int rootfd)
 	const char *name = config_helper_name(cfg);
 
 	if (strcmp(name, "file") == 0)
-		warn_of_folder(option(cfg, "file", "directory"), rootfd);
+		warn_of_folder(config_helper_value(cfg, "file", "directory"), rootfd);
 	else if (strcmp(name, "static") == 0)
 		log_warn("the static key helper protects nothing from whoever reads the "
 			 "configuration, and no secret can be destroyed");

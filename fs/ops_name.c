@@ -174,12 +174,11 @@ static void sync_folder(const struct node *dir)
 			 strerror(errno));
 }
 
-/* The tables learn the new name of what moved from `from` to `to`. */
-static void moved(struct server *sv, const struct side *from, const struct side *to)
+/* The tables learn the new name of what is at `to` now. */
+static void moved(struct server *sv, const struct side *to)
 {
 	struct fuse_entry_param e;
 
-	(void)from;
 	if (node_lookup(sv, to->dir, to->name, &e) == 0)
 		state_node_forget(sv->state, e.ino, 1); /* the lookup was only ours */
 }
@@ -220,9 +219,9 @@ static vcf_err_t rename_locked(struct server *sv, struct side *from, struct side
 
 	if (err)
 		return err;
-	moved(sv, from, to);
+	moved(sv, to);
 	if (flags & RENAME_EXCHANGE)
-		moved(sv, to, from);
+		moved(sv, from);
 	return 0;
 }
 
