@@ -3,6 +3,8 @@
  * New containers, made in memory: DESIGN section 3, "Container".
  */
 #include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -11,6 +13,7 @@
 #include "crypto/container_parts.h"
 #include "crypto/luks_disk.h"
 #include "crypto/token_fields.h"
+#include "util/lock.h"
 #include "util/log.h"
 
 enum { NEW_KEYSLOT = 0, NEW_TOKEN = 0 };
@@ -54,6 +57,29 @@ static int format_luks1(struct container *c)
 			    VOLUME_KEY_LEN, &params);
 }
 
+static int format_any(struct container *c)
+{
+	return c->subject.format == FORMAT_LUKS2 ? format_luks2(c) : format_luks1(c);
+}
+
+/*
+ * The first one in a process asks libdevmapper for its version, which keeps the answer without a
+ * lock: nobody else may do so at the same time.
+ */
+static int format(struct container *c)
+{
+	static struct mutex first_lock = MUTEX_INIT(RANK_CRYPTSETUP);
+	static _Atomic bool done;
+	int rc;
+
+	if (done)
+		return format_any(c);
+	SCOPED_LOCK(&first_lock);
+	rc = format_any(c);
+	done = true;
+	return rc;
+}
+
 /*
  * libcryptsetup fills the area of the key slots with noise, to hide nothing in our case:
  * there never was an older slot. Without it a header takes 0.3 MiB of the disk, not 2.
@@ -73,8 +99,7 @@ static int make_header(struct container *c, const struct secret *secret)
 	int rc = crypt_set_data_offset(c->cd, c->subject.data_off / LUKS_SECTOR_LEN);
 
 	if (rc >= 0)
-		rc = c->subject.format == FORMAT_LUKS2 ? format_luks2(c)
-						       : format_luks1(c);
+		rc = format(c);
 	if (rc < 0)
 		return rc;
 	drop_noise(c);

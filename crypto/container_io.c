@@ -174,5 +174,9 @@ vcf_err_t container_write_mended(const struct container *c, int fd)
 	if (c->subject.format != FORMAT_LUKS2)
 		return 0; /* LUKS1 has one copy */
 	err = write_copy(c, fd, LUKS2_HDR_LEN);
-	return err ? err : write_copy(c, fd, 0);
+	CRASHPOINT("mend-half");
+	if (!err)
+		err = write_copy(c, fd, 0);
+	CRASHPOINT("mend-done");
+	return err;
 }

@@ -86,6 +86,51 @@ void deletion_unlinked(struct deletion_queue *q, uint64_t id)
 	CRASHPOINT("remove-unlinked");
 }
 
+static int has_begun(void *arg, const struct journal_entry *e)
+{
+	struct journal_entry *want = arg;
+
+	if ((e->state != JOURNAL_DELETING && e->state != JOURNAL_UNLINKED) ||
+	    memcmp(e->uuid, want->uuid, UUID_LEN) != 0)
+		return 0;
+	want->id = e->id;
+	return 1;
+}
+
+vcf_err_t deletion_find(struct deletion_queue *q, const unsigned char uuid[UUID_LEN],
+			uint64_t *id)
+{
+	struct journal_entry want = {.id = 0};
+
+	memcpy(want.uuid, uuid, UUID_LEN);
+	if (!journal_each(q->journal, has_begun, &want))
+		return -ENOENT;
+	*id = want.id;
+	return 0;
+}
+
+static void leave_it_to_the_queue(struct deletion_queue *q, const struct journal_entry *e)
+{
+	struct deletion_config cfg;
+
+	mutex_lock(&q->lock);
+	cfg = q->cfg;
+	mutex_unlock(&q->lock);
+	out_of_sight(q->journal, &cfg, e);
+	CRASHPOINT("wipe-noted");
+	SCOPED_LOCK(&q->lock);
+	q->told = true;
+	pthread_cond_signal(&q->wake);
+}
+
+void deletion_gone(struct deletion_queue *q, uint64_t id)
+{
+	struct journal_entry e;
+
+	if (journal_get(q->journal, id, &e) == 0)
+		leave_it_to_the_queue(q, &e);
+}
+
 void deletion_wipe(struct deletion_queue *q, uint64_t id, int fd, uint64_t data_off)
 {
 	struct journal_entry e;
@@ -94,11 +139,7 @@ void deletion_wipe(struct deletion_queue *q, uint64_t id, int fd, uint64_t data_
 		return;
 	header_wipe(fd, data_off, e.path);
 	CRASHPOINT("wipe-done");
-	out_of_sight(q->journal, &q->cfg, &e);
-	CRASHPOINT("wipe-noted");
-	SCOPED_LOCK(&q->lock);
-	q->told = true;
-	pthread_cond_signal(&q->wake);
+	leave_it_to_the_queue(q, &e);
 }
 
 vcf_err_t deletion_restore(struct deletion_queue *q, uint64_t id)
@@ -114,6 +155,16 @@ vcf_err_t deletion_restore(struct deletion_queue *q, uint64_t id)
 	if (q->busy_id == id)
 		return -EBUSY;
 	return journal_set(q->journal, id, JOURNAL_CLOSED, NULL, 0);
+}
+
+void deletion_set_policy(struct deletion_queue *q, bool keep, uint64_t delay_s)
+{
+	SCOPED_LOCK(&q->lock);
+
+	q->cfg.keep = keep;
+	q->cfg.delay_s = delay_s;
+	q->told = true;
+	pthread_cond_signal(&q->wake);
 }
 
 void deletion_counts(struct deletion_queue *q, size_t *waiting, size_t *suspect)

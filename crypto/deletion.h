@@ -80,6 +80,9 @@ NODISCARD vcf_err_t deletion_recover(
 NODISCARD vcf_err_t deletion_begin(struct deletion_queue *q,
 				   const struct journal_entry *intent, const void *hdr,
 				   uint64_t *id);
+/* The one of that container that began and did not come to the wipe yet. -ENOENT. */
+NODISCARD vcf_err_t deletion_find(struct deletion_queue *q,
+				  const unsigned char uuid[UUID_LEN], uint64_t *id);
 void deletion_cancel(struct deletion_queue *q, uint64_t id);
 void deletion_unlinked(struct deletion_queue *q, uint64_t id);
 /*
@@ -88,12 +91,20 @@ void deletion_unlinked(struct deletion_queue *q, uint64_t id);
  * the in_use callback decides when the secret is due. Errors are logged.
  */
 void deletion_wipe(struct deletion_queue *q, uint64_t id, int fd, uint64_t data_off);
+/* The file is not there any more: nothing is left to wipe. Also of one that never came to be. */
+void deletion_gone(struct deletion_queue *q, uint64_t id);
 
 /*
  * An operator takes back an entry that waits for destroy: its secret stays. -ENOENT there
  * is none; -EBUSY it is being destroyed just now.
  */
 NODISCARD vcf_err_t deletion_restore(struct deletion_queue *q, uint64_t id);
+
+/*
+ * Another on-delete and destroy-delay: for what is deleted from now on. Entries keep the time at
+ * which they are due; with `keep` they wait.
+ */
+void deletion_set_policy(struct deletion_queue *q, bool keep, uint64_t delay_s);
 
 /* Entries that wait for destroy, and suspects. */
 void deletion_counts(struct deletion_queue *q, size_t *waiting, size_t *suspect);

@@ -178,7 +178,7 @@ static bool claim(struct deletion_queue *q, uint64_t id)
 	SCOPED_LOCK(&q->lock);
 	struct journal_entry e;
 
-	if (q->closing || journal_get(q->journal, id, &e) ||
+	if (q->closing || q->cfg.keep || journal_get(q->journal, id, &e) ||
 	    e.state != JOURNAL_DESTROYING)
 		return false;
 	q->busy_id = id;
@@ -368,6 +368,13 @@ static bool closing(struct deletion_queue *q)
 	return q->closing;
 }
 
+static bool keeping(struct deletion_queue *q)
+{
+	SCOPED_LOCK(&q->lock);
+
+	return q->cfg.keep;
+}
+
 static void cancel_used(struct deletion_queue *q, const struct journal_entry *e)
 {
 	log_warn("%s: its secret %s at %s is not destroyed: a container in the backing "
@@ -399,7 +406,7 @@ static uint64_t work(struct deletion_queue *q)
 
 	b.now_ms = worker_now_ms();
 	b.again_ms = b.now_ms + q->timing.poll_ms;
-	if (!entries || q->cfg.keep)
+	if (!entries || keeping(q))
 		return b.again_ms;
 	if (q->pause_until_ms > b.now_ms)
 		return q->pause_until_ms;

@@ -47,7 +47,7 @@ struct deletion_queue {
 	pthread_t thread;	       /* (c) */
 	struct journal *journal;       /* (c) */
 	struct keyservice *ks;	       /* (c) */
-	struct deletion_config cfg;    /* (c) service: a copy */
+	struct deletion_config cfg;    /* (c) service: a copy; keep, delay_s: (l) */
 	struct deletion_timing timing; /* (c) */
 	atomic_uint refs;	       /* (a) the owner's, and one a request under way */
 	bool closing;		       /* (l) */

@@ -24,6 +24,7 @@
 
 #include "crypto/secret.h"
 #include "util/cleanup.h"
+#include "util/crashpoint.h"
 #include "util/io.h"
 #include "util/log.h"
 #include "util/parse.h"
@@ -33,6 +34,7 @@ enum {
 	ROOM_STEP = 1024 * 1024,      /* ... in steps of this */
 	ROOM_AHEAD = 4 * 1024 * 1024, /* ... until this much is */
 	OPEN_TRIES = 16,
+	WINDOW_LEN = 256 * 1024, /* no record is as long */
 };
 
 /* The folders above path, 0700. */
@@ -292,6 +294,50 @@ void journal_file_close(struct journal_file *f)
 	*f = (struct journal_file){.fd = -1};
 }
 
+/* Of replay, which looks at each 512 bytes of the file: a part of it in memory. */
+static vcf_err_t fill_window(struct journal_file *f, uint64_t off)
+{
+	ssize_t n;
+
+	if (!f->window)
+		f->window = malloc(WINDOW_LEN);
+	if (!f->window)
+		return -ENOMEM;
+	n = io_pread_full(f->fd, f->window, WINDOW_LEN, (off_t)off);
+	if (n < 0)
+		return (vcf_err_t)n;
+	f->window_off = off;
+	f->window_len = (size_t)n;
+	return 0;
+}
+
+/* As io_pread_full(). */
+static ssize_t read_at(struct journal_file *f, void *buf, size_t len, uint64_t off)
+{
+	vcf_err_t err;
+
+	if (!f->replaying)
+		return io_pread_full(f->fd, buf, len, (off_t)off);
+	if (off < f->window_off || off + len > f->window_off + f->window_len) {
+		err = fill_window(f, off);
+		if (err)
+			return err;
+	}
+	if (len > f->window_len - (off - f->window_off))
+		len = f->window_len - (off - f->window_off);
+	memcpy(buf, f->window + (off - f->window_off), len);
+	return (ssize_t)len;
+}
+
+static void drop_window(struct journal_file *f)
+{
+	free(f->window);
+	f->window = NULL;
+	f->window_len = 0;
+	f->window_off = 0;
+	f->replaying = false;
+}
+
 /*
  * Reads the record at off into f->buf and checks all of it but the sequence number.
  * Its padded length, 0 at the end (zeros, or the file's end), -EBADMSG, or -errno.
@@ -303,7 +349,7 @@ static ssize_t load_record(struct journal_file *f, struct journal_record *r, voi
 	vcf_err_t err;
 
 	memset(f->buf, 0, JOURNAL_ALIGN);
-	n = io_pread_full(f->fd, f->buf, JOURNAL_ALIGN, (off_t)off);
+	n = read_at(f, f->buf, JOURNAL_ALIGN, off);
 	if (n < 0)
 		return n;
 	len = journal_record_peek(f->buf);
@@ -311,14 +357,19 @@ static ssize_t load_record(struct journal_file *f, struct journal_record *r, voi
 		return len;
 	if (len > JOURNAL_ALIGN) {
 		memset(f->buf + JOURNAL_ALIGN, 0, (size_t)len - JOURNAL_ALIGN);
-		n = io_pread_full(f->fd, f->buf + JOURNAL_ALIGN,
-				  (size_t)len - JOURNAL_ALIGN,
-				  (off_t)off + JOURNAL_ALIGN);
+		n = read_at(f, f->buf + JOURNAL_ALIGN, (size_t)len - JOURNAL_ALIGN,
+			    off + JOURNAL_ALIGN);
 		if (n < 0)
 			return n;
 	}
 	err = journal_record_decode(r, hdr, f->header.file_id, f->buf, (size_t)len);
 	return err ? err : len;
+}
+
+/* Room that was never written to is not looked at: it is megabytes, and a start waits for it. */
+static bool is_untouched(const struct journal_file *f, uint64_t off)
+{
+	return lseek(f->fd, (off_t)off, SEEK_DATA) < 0 && errno == ENXIO;
 }
 
 /* The first place from off on with a later record than f->seq, or 0. -errno. */
@@ -327,6 +378,8 @@ static vcf_err_t find_later(struct journal_file *f, uint64_t off, uint64_t *foun
 	struct journal_record r;
 
 	*found = 0;
+	if (is_untouched(f, off))
+		return 0;
 	for (; off < f->room_off; off += JOURNAL_ALIGN) {
 		ssize_t n = load_record(f, &r, NULL, off);
 
@@ -347,8 +400,10 @@ static vcf_err_t zero_tail(struct journal_file *f)
 	bool dirty = false;
 	uint64_t off = f->write_off;
 
+	if (is_untouched(f, off))
+		return 0;
 	while (off < f->room_off) {
-		ssize_t n = io_pread_full(f->fd, block, sizeof(block), (off_t)off);
+		ssize_t n = read_at(f, block, sizeof(block), off);
 		vcf_err_t err = 0;
 
 		if (n <= 0)
@@ -387,7 +442,7 @@ static vcf_err_t bad_place(struct journal_file *f, uint64_t *off, bool *more)
 	return 0;
 }
 
-vcf_err_t journal_file_replay(struct journal_file *f, journal_replay_fn *fn, void *arg)
+static vcf_err_t replay(struct journal_file *f, journal_replay_fn *fn, void *arg)
 {
 	uint64_t off = f->write_off;
 	struct journal_record r;
@@ -412,6 +467,16 @@ vcf_err_t journal_file_replay(struct journal_file *f, journal_replay_fn *fn, voi
 		err = zero_tail(f);
 	if (!err)
 		keep_room(f);
+	return err;
+}
+
+vcf_err_t journal_file_replay(struct journal_file *f, journal_replay_fn *fn, void *arg)
+{
+	vcf_err_t err;
+
+	f->replaying = true;
+	err = replay(f, fn, arg);
+	drop_window(f);
 	return err;
 }
 
@@ -444,6 +509,7 @@ vcf_err_t journal_file_append(struct journal_file *f, struct journal_record *r,
 	if (n < 0)
 		return (vcf_err_t)n;
 	err = io_pwrite_full(f->fd, f->buf, (size_t)n, (off_t)f->write_off);
+	CRASHPOINT("journal-written");
 	if (!err && sync)
 		err = sync_or_fail(f);
 	if (err)
@@ -510,8 +576,10 @@ vcf_err_t journal_file_replace(struct journal_file *old, struct journal_file *f)
 
 	if (!err && fsync(f->fd) < 0)
 		err = -errno;
+	CRASHPOINT("journal-beside");
 	if (!err && rename(f->path, old->path) < 0)
 		err = -errno;
+	CRASHPOINT("journal-replaced");
 	if (err)
 		return err;
 	free(f->path);

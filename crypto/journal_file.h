@@ -19,13 +19,17 @@ struct journal_file {
 	char *path;
 	unsigned char *buf; /* one record */
 	struct journal_header header;
-	uint64_t write_off; /* of the next record */
-	uint64_t room_off;  /* allocated up to here */
-	uint64_t seq;	    /* of the last record */
-	bool failed;	    /* a sync failed: what is on the disk is unknown */
-	bool short_said;    /* the warning that no more room can be had */
-	bool damaged;	    /* replay met bad records before good ones */
-	bool foreign;	    /* written on another host */
+	uint64_t write_off;    /* of the next record */
+	uint64_t room_off;     /* allocated up to here */
+	uint64_t seq;	       /* of the last record */
+	unsigned char *window; /* of the file, while replaying */
+	uint64_t window_off;
+	size_t window_len;
+	bool replaying;
+	bool failed;	 /* a sync failed: what is on the disk is unknown */
+	bool short_said; /* the warning that no more room can be had */
+	bool damaged;	 /* replay met bad records before good ones */
+	bool foreign;	 /* written on another host */
 };
 
 /*

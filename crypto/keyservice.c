@@ -3,6 +3,10 @@
  * The event loop of a key service. The queue (keyqueue.h) and the figures for the status
  * have locks; the helpers and all else marked (t) belong to the service's thread.
  *
+ * Settings (keyservice_reload) wait in `fresh` until the thread takes them. A helper keeps to
+ * those it was started with: one that is not busy ends at once, a busy one after its answer;
+ * settings go, wiped, with the last helper that has them.
+ *
  * Pauses: a failed try makes its job wait (100 ms, doubling to 5 s, half of it random, or
  * what the helper said with retry-after); a lost helper makes the start of the next one
  * wait in the same way until one gives an answer, so that nothing spins.
@@ -26,6 +30,7 @@
 #include "crypto/keyservice_child.h"
 #include "util/lock.h"
 #include "util/log.h"
+#include "util/text.h"
 
 enum {
 	PAUSE_MIN_MS = 100,
@@ -35,22 +40,36 @@ enum {
 
 enum health { HEALTH_IDLE, HEALTH_OK, HEALTH_FAILING };
 
+/* A configuration with strings of ours. */
+struct settings {
+	struct keyservice_config cfg;
+	struct settings *next; /* older ones that a helper still has */
+};
+
 struct keyservice {
-	struct keyservice_config cfg; /* (c) with strings of ours */
+	keyservice_spawn_fn *spawn;	/* (c) */
+	keyservice_reap_fn *reap;	/* (c) */
+	void *spawn_arg;		/* (c) */
+	struct keyservice_helper *kept; /* (c) */
+	unsigned int kept_cnt;		/* (c) */
+	struct settings *settings;	/* (t) never NULL once the thread runs */
+	_Atomic unsigned int timeout_s;
 	struct keyqueue queue;
 	int wake; /* (c) eventfd */
 	pthread_t thread;
 	bool joined;					   /* by shutdown */
 	struct keychild *children[KEYCONFIG_CHILDREN_MAX]; /* (t) */
 	unsigned int child_cnt;				   /* (t) */
-	unsigned int streak;  /* (t) helpers lost since the last answer */
-	uint64_t start_ms;    /* (t) no helper is started before */
-	uint64_t tag;	      /* (t) */
-	struct mutex lock;    /* of what follows */
-	enum health health;   /* (l) */
-	unsigned int running; /* (l) */
-	uint64_t restarts;    /* (l) */
-	char last_error[128]; /* (l) */
+	unsigned int streak;	/* (t) helpers lost since the last answer */
+	uint64_t start_ms;	/* (t) no helper is started before */
+	uint64_t tag;		/* (t) */
+	struct mutex lock;	/* of what follows */
+	enum health health;	/* (l) */
+	unsigned int running;	/* (l) */
+	uint64_t restarts;	/* (l) */
+	char last_error[128];	/* (l) */
+	char helper[64];	/* (l) the base name of the program */
+	struct settings *fresh; /* (l) to be taken up, or NULL */
 };
 
 static uint64_t now_ms(void)
@@ -148,15 +167,16 @@ static void delay_start(struct keyservice *ks)
 
 static void start_child(struct keyservice *ks, uint64_t now)
 {
-	uint64_t deadline = now + ks->cfg.request_timeout_ms;
+	const struct keyservice_config *cfg = &ks->settings->cfg;
+	uint64_t deadline = now + cfg->request_timeout_ms;
 	char text[128];
 	vcf_err_t err;
 
-	err = keychild_new(&ks->children[ks->child_cnt], &ks->cfg, deadline);
+	err = keychild_new(&ks->children[ks->child_cnt], cfg, deadline);
 	if (err) {
 		snprintf(text, sizeof(text), "cannot start the helper: %s",
 			 strerror(-err));
-		log_err("key service %s: %s: %s", ks->cfg.name, ks->cfg.helper, text);
+		log_err("key service %s: %s: %s", cfg->name, cfg->helper, text);
 		note_failure(ks, text, false);
 		delay_start(ks);
 		return;
@@ -180,7 +200,7 @@ static void lose_child(struct keyservice *ks, unsigned int i)
 	char text[128];
 
 	snprintf(text, sizeof(text), "helper %s", c->why);
-	log_err("key service %s: %s (process %d) %s%s", ks->cfg.name, ks->cfg.helper,
+	log_err("key service %s: %s (process %d) %s%s", c->cfg->name, c->cfg->helper,
 		(int)c->pid, c->why, job ? "; its request is repeated" : "");
 	note_failure(ks, text, true);
 	delay_start(ks);
@@ -223,7 +243,7 @@ static void serve_children(struct keyservice *ks)
 
 static void assign_jobs(struct keyservice *ks, uint64_t now)
 {
-	uint64_t deadline = now + ks->cfg.request_timeout_ms;
+	uint64_t deadline = now + ks->settings->cfg.request_timeout_ms;
 
 	for (unsigned int i = ks->child_cnt; i-- > 0;) {
 		struct keychild *c = ks->children[i];
@@ -248,10 +268,84 @@ static void start_children(struct keyservice *ks, uint64_t now)
 	for (unsigned int i = 0; i < ks->child_cnt; i++)
 		starting += ks->children[i]->state < KEYCHILD_IDLE;
 	for (; starting < wanted; starting++) {
-		if (ks->child_cnt == ks->cfg.children || now < ks->start_ms)
+		if (ks->child_cnt >= ks->settings->cfg.children || now < ks->start_ms)
 			return;
 		start_child(ks, now);
 	}
+}
+
+/* --- new settings --- */
+
+static void settings_free(struct settings *s)
+{
+	if (!s)
+		return;
+	keyconfig_free(&s->cfg);
+	free(s);
+}
+
+DEFINE_AUTO(settings, struct settings *, settings_free)
+#define auto_settings __attribute__((cleanup(cleanup_settings)))
+
+static vcf_err_t settings_new(struct settings **out, const struct keyservice_config *cfg)
+{
+	auto_settings struct settings *s = calloc(1, sizeof(*s));
+	vcf_err_t err = s ? keyconfig_copy(&s->cfg, cfg) : -ENOMEM;
+
+	if (err)
+		return err;
+	*out = STEAL_PTR(&s);
+	return 0;
+}
+
+static bool in_use(const struct keyservice *ks, const struct settings *s)
+{
+	for (unsigned int i = 0; i < ks->child_cnt; i++) {
+		if (ks->children[i]->cfg == &s->cfg)
+			return true;
+	}
+	return false;
+}
+
+/* Ends the helpers with older settings that have no request, and frees what nobody has. */
+static void retire_children(struct keyservice *ks)
+{
+	struct settings **pp = &ks->settings->next;
+
+	if (!*pp)
+		return;
+	for (unsigned int i = ks->child_cnt; i-- > 0;) {
+		if (ks->children[i]->cfg != &ks->settings->cfg && !ks->children[i]->job)
+			drop_child(ks, i);
+	}
+	while (*pp) {
+		struct settings *s = *pp;
+
+		if (in_use(ks, s)) {
+			pp = &s->next;
+			continue;
+		}
+		*pp = s->next;
+		settings_free(s);
+	}
+}
+
+/* The failures of helpers with older settings say nothing of the new ones. */
+static void take_settings(struct keyservice *ks)
+{
+	const char *slash;
+	struct settings *s;
+	SCOPED_LOCK(&ks->lock);
+
+	s = STEAL_PTR(&ks->fresh);
+	if (!s)
+		return;
+	s->next = ks->settings;
+	ks->settings = s;
+	slash = strrchr(s->cfg.helper, '/');
+	TEXT_CUT(ks->helper, slash ? slash + 1 : s->cfg.helper);
+	ks->streak = 0;
+	ks->start_ms = 0;
 }
 
 /* --- the loop --- */
@@ -264,7 +358,7 @@ static uint64_t next_event_ms(struct keyservice *ks, uint64_t now)
 		if (ks->children[i]->state != KEYCHILD_IDLE)
 			next = min_ms(next, ks->children[i]->deadline_ms);
 	}
-	if (ks->start_ms > now && ks->child_cnt < ks->cfg.children &&
+	if (ks->start_ms > now && ks->child_cnt < ks->settings->cfg.children &&
 	    keyqueue_ready(&ks->queue, now))
 		next = min_ms(next, ks->start_ms);
 	return next;
@@ -348,6 +442,8 @@ static void *loop(void *arg)
 	while (!keyqueue_closed(&ks->queue)) {
 		uint64_t now = now_ms();
 
+		take_settings(ks);
+		retire_children(ks);
 		expire_jobs(ks, now);
 		assign_jobs(ks, now);
 		start_children(ks, now);
@@ -360,10 +456,45 @@ static void *loop(void *arg)
 
 /* --- new and free --- */
 
+static vcf_err_t adopt_child(struct keyservice *ks, struct keyservice_helper *record)
+{
+	const struct keyservice_config *cfg = &ks->settings->cfg;
+
+	if (ks->child_cnt >= cfg->children)
+		return -EAGAIN;
+	return keychild_adopt(&ks->children[ks->child_cnt], cfg, record);
+}
+
+/* Helpers that a dead process left to us. */
+static void adopt_children(struct keyservice *ks)
+{
+	const struct keyservice_config *cfg = &ks->settings->cfg;
+
+	for (unsigned int i = 0; i < cfg->kept_cnt && cfg->kept; i++) {
+		struct keyservice_helper *record = &cfg->kept[i];
+
+		if (!record->pid)
+			continue;
+		if (adopt_child(ks, record) == 0)
+			ks->child_cnt++;
+		else
+			keychild_end(cfg, record);
+	}
+	note_running(ks);
+}
+
 /* All but the thread. */
 static void dispose(struct keyservice *ks)
 {
-	keyconfig_free(&ks->cfg);
+	while (ks->child_cnt)
+		drop_child(ks, ks->child_cnt - 1);
+	while (ks->settings) {
+		struct settings *next = ks->settings->next;
+
+		settings_free(ks->settings);
+		ks->settings = next;
+	}
+	settings_free(ks->fresh);
 	if (ks->wake >= 0)
 		close(ks->wake);
 	keyqueue_fini(&ks->queue);
@@ -386,13 +517,45 @@ vcf_err_t keyservice_new(struct keyservice **out, const struct keyservice_config
 	ks->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (ks->wake < 0)
 		return -errno;
-	err = keyconfig_copy(&ks->cfg, cfg);
-	if (!err)
-		err = -pthread_create(&ks->thread, NULL, loop, ks);
+	err = settings_new(&ks->fresh, cfg);
+	if (err)
+		return err;
+	ks->spawn = ks->fresh->cfg.spawn;
+	ks->reap = ks->fresh->cfg.reap;
+	ks->spawn_arg = ks->fresh->cfg.spawn_arg;
+	ks->kept = ks->fresh->cfg.kept;
+	ks->kept_cnt = ks->fresh->cfg.kept_cnt;
+	ks->timeout_s = ks->fresh->cfg.timeout_s;
+	take_settings(ks);
+	adopt_children(ks);
+	err = -pthread_create(&ks->thread, NULL, loop, ks);
 	if (err)
 		return err;
 	*out = STEAL_PTR(&ks);
 	return 0;
+}
+
+/* A configuration with the service's own way to start helpers, and its records. */
+static struct keyservice_config with_spawner(const struct keyservice *ks,
+					     const struct keyservice_config *cfg)
+{
+	struct keyservice_config own = *cfg;
+
+	own.spawn = ks->spawn;
+	own.reap = ks->reap;
+	own.spawn_arg = ks->spawn_arg;
+	own.kept = ks->kept;
+	own.kept_cnt = ks->kept_cnt;
+	return own;
+}
+
+vcf_err_t keyservice_new_like(struct keyservice **out, const struct keyservice *like,
+			      const struct keyservice_config *cfg)
+{
+	struct keyservice_config own = with_spawner(like, cfg);
+
+	own.kept = NULL; /* those are the other one's */
+	return keyservice_new(out, &own);
 }
 
 static void wake(struct keyservice *ks)
@@ -401,6 +564,25 @@ static void wake(struct keyservice *ks)
 
 	if (write(ks->wake, &one, sizeof(one)) < 0)
 		return; /* full: it wakes up anyway */
+}
+
+vcf_err_t keyservice_reload(struct keyservice *ks, const struct keyservice_config *cfg)
+{
+	struct keyservice_config own = with_spawner(ks, cfg);
+	auto_settings struct settings *s = NULL;
+	struct settings *unused; /* of a reload that the thread has not seen */
+	vcf_err_t err = settings_new(&s, &own);
+
+	if (err)
+		return err;
+	mutex_lock(&ks->lock);
+	unused = ks->fresh;
+	ks->timeout_s = s->cfg.timeout_s;
+	ks->fresh = STEAL_PTR(&s);
+	mutex_unlock(&ks->lock);
+	settings_free(unused);
+	wake(ks);
+	return 0;
 }
 
 void keyservice_shutdown(struct keyservice *ks)
@@ -426,7 +608,7 @@ void keyservice_free(struct keyservice *ks)
 static vcf_err_t submit(struct keyservice *ks, struct keyjob **job,
 			keyservice_done_fn *done, void *arg)
 {
-	uint64_t deadline = now_ms() + ks->cfg.timeout_s * UINT64_C(1000);
+	uint64_t deadline = now_ms() + ks->timeout_s * UINT64_C(1000);
 	vcf_err_t err = keyqueue_add(&ks->queue, *job, done, arg, deadline);
 
 	if (err)
@@ -479,12 +661,10 @@ vcf_err_t keyservice_ping(struct keyservice *ks, keyservice_done_fn *done, void 
 void keyservice_get_status(struct keyservice *ks, struct keyservice_status *out)
 {
 	static const char *const names[] = {"idle", "ok", "failing"};
-	const char *slash = strrchr(ks->cfg.helper, '/');
 
 	memset(out, 0, sizeof(*out));
-	snprintf(out->helper, sizeof(out->helper), "%.63s",
-		 slash ? slash + 1 : ks->cfg.helper);
 	mutex_lock(&ks->lock);
+	memcpy(out->helper, ks->helper, sizeof(out->helper));
 	out->state = names[ks->health];
 	out->children = ks->running;
 	out->restarts = ks->restarts;

@@ -13,7 +13,9 @@
 #ifndef VCF_CRYPTO_KEYSERVICE_H
 #define VCF_CRYPTO_KEYSERVICE_H
 
+#include <stdatomic.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "crypto/keyproto.h"
@@ -44,6 +46,19 @@ NODISCARD vcf_err_t keyservice_spawn(void *arg, const char *program, int *to, in
 typedef void keyservice_reap_fn(void *arg, pid_t pid);
 void keyservice_reap(void *arg, pid_t pid);
 
+/*
+ * A helper process that can outlive the one it works for: its record lies in memory that the next
+ * one sees, its descriptors in a table that both share.
+ */
+struct keyservice_helper {
+	_Atomic int32_t pid; /* 0: free */
+	int32_t to, from;    /* descriptors */
+	uint32_t caps;
+	_Atomic uint32_t
+		idle;	 /* greeted, configured, without a request: may be used again */
+	uint32_t config; /* keyservice_config.kept_config of the one it was given */
+};
+
 struct keyservice_option {
 	const char *name;
 	const char *value;
@@ -60,6 +75,13 @@ struct keyservice_config {
 	keyservice_spawn_fn *spawn;	 /* NULL: keyservice_spawn */
 	keyservice_reap_fn *reap;
 	void *spawn_arg;
+	/*
+	 * Records of helpers, or NULL: those that are idle and have this kept_config are taken
+	 * over by keyservice_new(), the others end.
+	 */
+	struct keyservice_helper *kept;
+	unsigned int kept_cnt;
+	uint32_t kept_config;
 };
 
 struct keyservice_result {
@@ -92,6 +114,22 @@ NODISCARD vcf_err_t keyservice_find_program(char *dst, size_t room, const char *
 /* Copies what it needs of the configuration; helpers start on demand. */
 NODISCARD vcf_err_t keyservice_new(struct keyservice **out,
 				   const struct keyservice_config *cfg);
+
+/*
+ * The same with the spawn and reap functions of another one, which need not outlive it. Its
+ * helpers are not kept.
+ */
+NODISCARD vcf_err_t keyservice_new_like(struct keyservice **out,
+					const struct keyservice *like,
+					const struct keyservice_config *cfg);
+
+/*
+ * Other settings from now on; requests are not disturbed: a helper with a request ends after
+ * its answer, the others end now, new ones start with the new settings. Copies what it needs;
+ * spawn, reap, spawn_arg and the records of helpers stay what they are. -ENOMEM: nothing has changed.
+ */
+NODISCARD vcf_err_t keyservice_reload(struct keyservice *ks,
+				      const struct keyservice_config *cfg);
 
 /*
  * Ends all waiting: done is called with -ECANCELED, later calls are refused with it. Helpers end.

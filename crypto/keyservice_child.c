@@ -46,8 +46,53 @@ static void memory_free(struct keychild_memory *mem)
 DEFINE_AUTO(keychild, struct keychild *, keychild_free)
 #define auto_keychild __attribute__((cleanup(cleanup_keychild)))
 
-vcf_err_t keychild_new(struct keychild **out, const struct keyservice_config *cfg,
-		       uint64_t deadline_ms)
+/* Records are claimed by several services: a reload may have two at a time. */
+static void claim_record(struct keychild *c)
+{
+	for (unsigned int i = 0; i < c->cfg->kept_cnt && c->cfg->kept; i++) {
+		struct keyservice_helper *r = &c->cfg->kept[i];
+		int32_t none = 0;
+
+		if (!atomic_compare_exchange_strong(&r->pid, &none, c->pid))
+			continue;
+		r->to = c->to;
+		r->from = c->from;
+		r->config = c->cfg->kept_config;
+		c->record = r;
+		return;
+	}
+}
+
+static void set_idle(struct keychild *c, bool idle)
+{
+	if (!c->record)
+		return;
+	c->record->caps = c->caps;
+	c->record->idle = idle;
+}
+
+/* idle goes first: a free record never has it. */
+static void drop_record(struct keychild *c)
+{
+	if (!c->record)
+		return;
+	c->record->idle = 0;
+	c->record->pid = 0;
+	c->record = NULL;
+}
+
+static void end(struct keychild *c)
+{
+	drop_record(c);
+	if (c->to >= 0)
+		close(c->to);
+	if (c->from >= 0 && c->from != c->to)
+		close(c->from);
+	if (c->pid > 0)
+		c->cfg->reap(c->cfg->spawn_arg, c->pid);
+}
+
+static vcf_err_t child_new(struct keychild **out, const struct keyservice_config *cfg)
 {
 	auto_keychild struct keychild *c = calloc(1, sizeof(*c));
 	vcf_err_t err;
@@ -57,24 +102,67 @@ vcf_err_t keychild_new(struct keychild **out, const struct keyservice_config *cf
 	c->cfg = cfg;
 	c->to = c->from = -1;
 	c->pid = -1;
-	c->deadline_ms = deadline_ms;
 	err = memory_new(&c->mem);
-	if (!err)
-		err = cfg->spawn(cfg->spawn_arg, cfg->helper, &c->to, &c->from, &c->pid);
 	if (err)
 		return err;
 	*out = STEAL_PTR(&c);
 	return 0;
 }
 
+vcf_err_t keychild_new(struct keychild **out, const struct keyservice_config *cfg,
+		       uint64_t deadline_ms)
+{
+	auto_keychild struct keychild *c = NULL;
+	vcf_err_t err = child_new(&c, cfg);
+
+	if (!err)
+		err = cfg->spawn(cfg->spawn_arg, cfg->helper, &c->to, &c->from, &c->pid);
+	if (err)
+		return err;
+	c->deadline_ms = deadline_ms;
+	claim_record(c);
+	*out = STEAL_PTR(&c);
+	return 0;
+}
+
+static void take_record(struct keychild *c, struct keyservice_helper *r)
+{
+	c->record = r;
+	c->pid = r->pid;
+	c->to = r->to;
+	c->from = r->from;
+	c->caps = r->caps;
+	c->option = c->cfg->option_cnt + 1;
+	c->state = KEYCHILD_IDLE;
+}
+
+vcf_err_t keychild_adopt(struct keychild **out, const struct keyservice_config *cfg,
+			 struct keyservice_helper *record)
+{
+	auto_keychild struct keychild *c = NULL;
+	vcf_err_t err;
+
+	if (!record->idle || record->config != cfg->kept_config)
+		return -ESTALE;
+	err = child_new(&c, cfg);
+	if (err)
+		return err;
+	take_record(c, record);
+	*out = STEAL_PTR(&c);
+	return 0;
+}
+
+void keychild_end(const struct keyservice_config *cfg, struct keyservice_helper *record)
+{
+	struct keychild c = {.cfg = cfg};
+
+	take_record(&c, record);
+	end(&c);
+}
+
 void keychild_free(struct keychild *c)
 {
-	if (c->to >= 0)
-		close(c->to);
-	if (c->from >= 0 && c->from != c->to)
-		close(c->from);
-	if (c->pid > 0)
-		c->cfg->reap(c->cfg->spawn_arg, c->pid);
+	end(c);
 	if (c->mem)
 		memory_free(c->mem);
 	free(c);
@@ -140,6 +228,7 @@ vcf_err_t keychild_send(struct keychild *c, struct keyjob *job, uint64_t tag,
 	c->job = job;
 	c->deadline_ms = deadline_ms;
 	c->state = KEYCHILD_BUSY;
+	set_idle(c, false);
 	return queue_request(c);
 }
 
@@ -231,6 +320,7 @@ static vcf_err_t on_ready(struct keychild *c, const struct key_reply *r)
 	if (r->kind != KEY_REPLY_READY || c->out_len || c->option <= c->cfg->option_cnt)
 		return fail(c, -EPROTO, "did not answer ready to its options");
 	c->state = KEYCHILD_IDLE;
+	set_idle(c, true);
 	return 0;
 }
 
@@ -301,4 +391,5 @@ void keychild_done(struct keychild *c)
 {
 	c->job = NULL;
 	c->state = KEYCHILD_IDLE;
+	set_idle(c, true);
 }

@@ -10,6 +10,9 @@
  * with a reason in `why`; then the helper can only be freed. The buffers hold secrets:
  * they are locked, not dumped, and each line is wiped once it is used. All calls come
  * from the service's thread and never block.
+ *
+ * Its record, if there is one, says idle only while not one byte of a request has been sent that
+ * was not answered in full: who dies in between leaves a helper that nobody can use.
  */
 #ifndef VCF_CRYPTO_KEYSERVICE_CHILD_H
 #define VCF_CRYPTO_KEYSERVICE_CHILD_H
@@ -32,6 +35,7 @@ struct keychild {
 	const struct keyservice_config *cfg;
 	enum keychild_state state;
 	pid_t pid;
+	struct keyservice_helper *record; /* NULL: none is kept, or none was free */
 	int to, from;
 	bool eof;
 	uint64_t deadline_ms; /* not in IDLE */
@@ -49,6 +53,17 @@ struct keychild {
 NODISCARD vcf_err_t keychild_new(struct keychild **out,
 				 const struct keyservice_config *cfg,
 				 uint64_t deadline_ms);
+
+/*
+ * Takes over the helper of a record, which then is this one's: IDLE. -ESTALE: it is of no use,
+ * -errno.
+ */
+NODISCARD vcf_err_t keychild_adopt(struct keychild **out,
+				   const struct keyservice_config *cfg,
+				   struct keyservice_helper *record);
+
+/* Ends the helper of a record and frees that. */
+void keychild_end(const struct keyservice_config *cfg, struct keyservice_helper *record);
 
 /* Ends it (no job may be left), reaps it, wipes. */
 void keychild_free(struct keychild *c);

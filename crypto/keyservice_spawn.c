@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,7 +27,7 @@
 #include "util/lock.h"
 #include "util/log.h"
 
-enum { ENV_MAX = 3, ENV_LEN = 4096, ZOMBIES_MAX = 64, SYMLINKS_MAX = 16 };
+enum { ENV_MAX = 3, ENV_LEN = 4096, ZOMBIES_MAX = 64, SYMLINKS_MAX = 16, EXEC_MS = 5000 };
 
 struct environment {
 	char text[ENV_MAX][ENV_LEN];
@@ -143,12 +144,22 @@ static pid_t fork_quiet(const struct launch *l)
 	return pid < 0 ? -errno : pid;
 }
 
-/* 0 once the child has executed its program. */
+/*
+ * 0 once the child has executed its program. -ETIMEDOUT: its disk does not answer; who waits here
+ * may be the keeper, which has servers to look after.
+ */
 static vcf_err_t wait_exec(int report)
 {
+	struct pollfd p = {.fd = report, .events = POLLIN};
 	vcf_err_t err = 0;
 	ssize_t n;
+	int rc;
 
+	do {
+		rc = poll(&p, 1, EXEC_MS);
+	} while (rc < 0 && errno == EINTR);
+	if (rc <= 0)
+		return rc ? -errno : -ETIMEDOUT;
 	do {
 		n = read(report, &err, sizeof(err));
 	} while (n < 0 && errno == EINTR);
@@ -187,7 +198,9 @@ static vcf_err_t launch(struct launch *l, pid_t *pid)
 		return *pid;
 	close(STEAL_FD(&wr));
 	err = wait_exec(rd);
-	while (err && waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
+	if (err == -ETIMEDOUT) /* the keeper reaps it; elsewhere it stays a zombie */
+		kill(*pid, SIGKILL);
+	while (err && err != -ETIMEDOUT && waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	return err;
 }

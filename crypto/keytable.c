@@ -28,6 +28,7 @@
 
 #include "crypto/kdf.h"
 #include "crypto/secret.h"
+#include "util/crashpoint.h"
 #include "util/lock.h"
 #include "util/log.h"
 
@@ -300,6 +301,29 @@ void keytable_free(struct keytable *kt)
 	unmap(kt);
 }
 
+vcf_err_t keytable_pin(int fd)
+{
+	struct stat st;
+	void *area;
+	vcf_err_t err;
+
+	if (is_hidden(fd))
+		return 0;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	raise_memlock();
+	area = map_shared(fd, (size_t)st.st_size);
+	if (!area)
+		return -errno;
+	madvise(area, (size_t)st.st_size, MADV_DONTDUMP);
+	madvise(area, (size_t)st.st_size, MADV_DONTFORK);
+	if (mlock(area, (size_t)st.st_size) == 0)
+		return 0;
+	err = -errno;
+	munmap(area, (size_t)st.st_size);
+	return err;
+}
+
 int keytable_fd(const struct keytable *kt)
 {
 	return kt->fd;
@@ -338,6 +362,7 @@ vcf_err_t keytable_put(struct keytable *kt, const unsigned char uuid[UUID_LEN],
 	memcpy(r->uuid, uuid, UUID_LEN);
 	memcpy(r->kcv, kcv, KCV_LEN);
 	memcpy(r->key, key, VOLUME_KEY_LEN);
+	CRASHPOINT("key-filled");
 	atomic_store_explicit(&r->generation, out->generation, memory_order_release);
 	return 0;
 }
@@ -369,8 +394,33 @@ void keytable_del(struct keytable *kt, struct key_ref ref)
 	if (!r)
 		return;
 	atomic_store(&r->generation, 0);
+	CRASHPOINT("key-gone");
 	secret_wipe(r->uuid, sizeof(*r) - offsetof(struct record, uuid));
 	push_free(kt, ref.slot);
+}
+
+bool keytable_is(const struct keytable *kt, struct key_ref ref,
+		 const unsigned char uuid[UUID_LEN])
+{
+	const struct record *r = find(kt, ref);
+
+	return r && memcmp(r->uuid, uuid, UUID_LEN) == 0;
+}
+
+size_t keytable_keep(struct keytable *kt, bool (*keep)(void *arg, struct key_ref ref),
+		     void *arg)
+{
+	size_t dropped = 0;
+
+	for (uint32_t i = 0; i < kt->record_cnt; i++) {
+		struct key_ref ref = {.slot = i, .generation = kt->records[i].generation};
+
+		if (!ref.generation || keep(arg, ref))
+			continue;
+		keytable_del(kt, ref);
+		dropped++;
+	}
+	return dropped;
 }
 
 size_t keytable_count(const struct keytable *kt)

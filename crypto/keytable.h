@@ -52,6 +52,12 @@ NODISCARD vcf_err_t keytable_attach(struct keytable **out, int fd, size_t record
 /* Unmaps without wiping: the records are for the process that comes next. */
 void keytable_detach(struct keytable *kt);
 
+/*
+ * Keeps the pages of an area that is not hidden in memory for the life of this process, which uses
+ * none of it: between two servers nobody else would. 0, also where there is nothing to do; -errno.
+ */
+NODISCARD vcf_err_t keytable_pin(int fd);
+
 /* The area's descriptor; owned by the table. */
 int keytable_fd(const struct keytable *kt);
 
@@ -72,6 +78,14 @@ const unsigned char *keytable_key(const struct keytable *kt, struct key_ref ref)
 
 /* Wipes and frees one record. */
 void keytable_del(struct keytable *kt, struct key_ref ref);
+
+/* Does the record still hold a key of that container? */
+bool keytable_is(const struct keytable *kt, struct key_ref ref,
+		 const unsigned char uuid[UUID_LEN]);
+
+/* Wipes the keys that keep(arg, ref) does not want. Returns how many. */
+size_t keytable_keep(struct keytable *kt, bool (*keep)(void *arg, struct key_ref ref),
+		     void *arg);
 
 /* Records in use. */
 size_t keytable_count(const struct keytable *kt);

@@ -385,6 +385,14 @@ void reserve_put_back(struct reserve *r, struct reserved *res)
 	reserve_ready_locked(r, it);
 }
 
+void reserve_set_target(struct reserve *r, unsigned int target)
+{
+	SCOPED_LOCK(&r->lock);
+
+	r->target = target;
+	pthread_cond_signal(&r->wake);
+}
+
 unsigned int reserve_count(struct reserve *r)
 {
 	SCOPED_LOCK(&r->lock);

@@ -52,6 +52,9 @@ NODISCARD vcf_err_t reserve_new_timed(struct reserve **out, struct keyservice *k
 				      unsigned int target,
 				      const struct reserve_timing *timing);
 
+/* Another target; what is ready beyond it stays until it is taken. */
+void reserve_set_target(struct reserve *r, unsigned int target);
+
 /*
  * Takes a secret. 0: *out is the caller's. -EINPROGRESS: none is ready; one is being made
  * and ready(arg, err) will be called once from another thread (it may be before this call

@@ -73,7 +73,7 @@ struct reserve {
 	struct journal *journal;	     /* (c) */
 	struct reserve_timing timing;	     /* (c) */
 	char service[TOKEN_SERVICE_MAX + 1]; /* (c) */
-	unsigned int target;		     /* (c) */
+	unsigned int target;		     /* (l) */
 	atomic_uint refs;	    /* (a) the owner's, and one a call under way */
 	bool closing;		    /* (l) */
 	struct reserve_item *queue; /* (l) for the worker */

@@ -26,9 +26,14 @@ void log_set_level(enum log_level level);
  */
 void log_set_target(enum log_target target);
 
-/* Appends the lines to a file instead (mode 0600 when it is made). Returns 0 or -errno.
+/*
+ * Appends the lines to a file instead (mode 0600 when it is made). Again: to the file that now
+ * has this name, so that logs can be rotated. Returns 0 or -errno (nothing changes).
  */
 NODISCARD vcf_err_t log_set_file(const char *path);
+
+/* The file's descriptor, -1 if there is none of its own. Whoever closes descriptors spares it. */
+int log_file_fd(void);
 
 /* Errors and warnings also go to standard error, until log_leave_terminal(). */
 void log_tee(void);
@@ -41,6 +46,12 @@ void log_leave_terminal(void);
 
 void log_line(enum log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/*
+ * A line of level info from a signal handler: async-signal-safe, so it has no time and is cut at
+ * 300 characters; text must be printable.
+ */
+void log_from_signal(const char *text);
 
 #define log_err(...) log_line(LOG_LEVEL_ERR, __VA_ARGS__)
 #define log_warn(...) log_line(LOG_LEVEL_WARN, __VA_ARGS__)
