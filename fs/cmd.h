@@ -30,6 +30,8 @@ int command_usage(const char *name);
 int cmd_mount(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_upgrade(int argc, char **argv);
+int cmd_upgrade_probe(int argc, char **argv); /* for a keeper; not in the table */
 int cmd_info(int argc, char **argv);
 int cmd_check_config(int argc, char **argv);
 int cmd_check_tree(int argc, char **argv);
@@ -41,7 +43,7 @@ int cmd_help(int argc, char **argv);
 	"MOUNTPOINT)"
 #define CMD_MOUNT_HELP                                                                   \
 	"Mounts the plain view of a backing folder. Returns when the mount answers.\n"   \
-	"  -f                stay in the foreground, log to stderr\n"                    \
+	"  -f                stay in the foreground; log to stderr without a log-file\n" \
 	"  --with-plaintext  mount although files lie in the clear where images "        \
 	"should\n"                                                                       \
 	"                    be; those files are not opened\n"                           \
@@ -53,20 +55,31 @@ int cmd_help(int argc, char **argv);
 #define CMD_UMOUNT_HELP                                                                  \
 	"Unmounts and waits until the daemon has ended and its keys are wiped.\n"        \
 	"  -l  detach now, end when the last file is closed\n"                           \
-	"  -r  where the mount's status socket is, if not in /run/vmcryptfs"
+	"  -r  the mount's runtime-directory, if not /run/vmcryptfs; with a\n"           \
+	"      wrong one it is unmounted, but not waited for"
 #define CMD_STATUS_USAGE "[--json] [-r RUNTIME-DIRECTORY] [MOUNTPOINT]"
 #define CMD_STATUS_HELP                                                                  \
 	"Shows a mount, or all of them. Listed are the images with a key in memory,\n"   \
 	"the key service and what waits.\n"                                              \
 	"  --json  one JSON object; an array without MOUNTPOINT\n"                       \
-	"  -r      where the status sockets are, if not in /run/vmcryptfs"
+	"  -r      the mounts' runtime-directory, if not /run/vmcryptfs"
+#define CMD_UPGRADE_USAGE "[--binary PROGRAM] [-r RUNTIME-DIRECTORY] MOUNTPOINT"
+#define CMD_UPGRADE_HELP                                                                 \
+	"Lets this program take over a mount that another one serves. Nothing is "       \
+	"unmounted;\n"                                                                   \
+	"requests wait a moment. If the new program refuses or does not serve, the old " \
+	"one\n"                                                                          \
+	"goes on, and the exit code is not 0.\n"                                         \
+	"  --binary  the program to take over, if not this one; only root may\n"         \
+	"            write to it, and its key helpers are installed or beside it\n"      \
+	"  -r        the mount's runtime-directory, if not /run/vmcryptfs"
 #define CMD_INFO_USAGE "[--json] [-c CONFIG] [-o section.key=value]... [-r DIR] FILE..."
 #define CMD_INFO_HELP                                                                    \
 	"Says what an image is, from either side of the mount. Also how cryptsetup\n"    \
 	"opens its container without this program.\n"                                    \
 	"  -c, -o  with a configuration, or with -o file.directory=DIR, the secret is\n" \
 	"          fetched and the header's MAC checked\n"                               \
-	"  -r      where the status sockets are, if not in /run/vmcryptfs"
+	"  -r      the mounts' runtime-directory, if not /run/vmcryptfs"
 #define CMD_CHECK_CONFIG_USAGE "[-v] [-o section.key=value]... CONFIG"
 #define CMD_CHECK_CONFIG_HELP                                                            \
 	"Reads a configuration and names all its faults. Nothing is started or "         \
@@ -77,8 +90,7 @@ int cmd_help(int argc, char **argv);
 	"[-o section.key=value]... [--list-all] (-c CONFIG | BACKING)"
 #define CMD_CHECK_TREE_HELP                                                              \
 	"Says what each file below is, and which class it has. "                         \
-	"Nothing is changed and no key is needed: it is the dry run of a "               \
-	"mount.\n"                                                                       \
+	"Nothing is changed\nand no key is needed: it is the dry run of a mount.\n"      \
 	"Files in the clear where images should be make it end with exit code 6.\n"      \
 	"  --list-all  list every file, not only those with a fault"
 #define CMD_HELP_USAGE "[COMMAND | config]"

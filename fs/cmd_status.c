@@ -36,13 +36,17 @@ static void print_image(struct json_object *i)
 
 static void print_mount(struct json_object *o)
 {
-	struct json_object *images = NULL, *ks = NULL;
+	struct json_object *images = NULL, *ks = NULL, *gone = NULL;
 
 	printf("%s  (%s)\n", str(o, "mountpoint"), str(o, "backing"));
 	printf("  version %s, up %" PRIu64 " s, keeper %" PRIu64 ", server %" PRIu64
 	       ", generation %" PRIu64 ", deaths %" PRIu64 "\n",
 	       str(o, "version"), num(o, "uptime"), num(o, "keeper_pid"),
 	       num(o, "server_pid"), num(o, "generation"), num(o, "deaths"));
+	if (json_object_object_get_ex(o, "keeper_gone", &gone) &&
+	    json_object_get_boolean(gone))
+		puts("  THE KEEPER IS GONE: nobody would replace the server; umount and mount "
+		     "when the guests allow it");
 	if (json_object_object_get_ex(o, "key_service", &ks))
 		printf("  key service %s: %s, %" PRIu64 " helpers, %" PRIu64
 		       " requests waiting, reserve %" PRIu64 "%s%s\n",
@@ -90,7 +94,7 @@ static void add_dead(void *all, const char *mountpoint)
 }
 
 /* Returns how many of them do not answer. */
-static int print_all(struct json_object *all, bool json)
+static int print_all(struct json_object *all, const char *runtime, bool json)
 {
 	int dead = 0;
 
@@ -102,8 +106,10 @@ static int print_all(struct json_object *all, bool json)
 		if (!json && answers)
 			print_mount(o);
 		else if (!json)
-			printf("%s  DOES NOT ANSWER: mount it again, or umount it\n",
-			       str(o, "mountpoint"));
+			printf("%s  DOES NOT ANSWER in %s: give -r if its "
+			       "runtime-directory is another one; else mount it "
+			       "again, or umount it\n",
+			       str(o, "mountpoint"), runtime);
 	}
 	if (json)
 		print_json(all);
@@ -119,7 +125,7 @@ static int status_all(const char *runtime, bool json)
 
 	if (statusfile_read_all(&all, runtime) || mountpoint_each(add_dead, all))
 		return EXIT_FAILED;
-	dead = print_all(all, json);
+	dead = print_all(all, runtime, json);
 	json_object_put(all);
 	return dead ? EXIT_FAILED : EXIT_OK;
 }

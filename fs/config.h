@@ -44,8 +44,9 @@ struct config {
 	char *state_directory;
 	char *runtime_directory;
 	uint64_t threads; /* 0: by the number of processors */
-	char *log_level;  /* err, warn, info, dbg */
-	char *log_file;	  /* NULL: stderr in the foreground, else syslog */
+	uint64_t heartbeat_s;
+	char *log_level; /* err, warn, info, dbg */
+	char *log_file;	 /* NULL: stderr in the foreground, else syslog */
 	/* [rules], in order */
 	struct config_rule *rules;
 	size_t rule_cnt;

@@ -37,6 +37,8 @@ const struct config_option config_options[] = {
 	 "/run/vmcryptfs", "Control sockets."},
 	{"mount", "threads", CONFIG_UINT, FIELD(threads), 0, 256, NULL, "0",
 	 "Worker threads; 0: by the number of processors."},
+	{"mount", "heartbeat", CONFIG_DURATION, FIELD(heartbeat_s), 0, 3600, NULL, "30",
+	 "Replace a server that hangs: for so long no request has gone on. 0: never."},
 	{"mount", "log-level", CONFIG_STRING, FIELD(log_level), 0, 0,
 	 "err|warn|info|dbg", "info", "The least important lines that are logged."},
 	{"mount", "log-file", CONFIG_PATH, FIELD(log_file), 0, 0, NULL, NULL,

@@ -19,17 +19,27 @@ enum control_kind {
 	CONTROL_SPAWN,	      /* server: start the helper `path` */
 	CONTROL_SPAWNED,      /* keeper: value = pid or -errno; two descriptors */
 	CONTROL_REAP,	      /* server: end the helper `value` */
+	CONTROL_UPGRADE,  /* command: with the new program's descriptor; path: its name */
+	CONTROL_ANSWER,	  /* keeper, to a command: value = exit code, path = text */
+	CONTROL_RELOADED, /* server: after SIGHUP; value = 0 or -errno, digest */
 };
 
 struct control {
 	uint32_t kind;
 	int32_t value;
+	uint64_t digest; /* of the configuration that is in use (config_digest()) */
 	char path[4096];
 };
 
 /* fds: fd_cnt descriptors to send along (0 to 2). 0 or -errno. */
 NODISCARD vcf_err_t control_send(int sock, const struct control *c, const int *fds,
 				 int fd_cnt);
+
+/*
+ * Waits until a message is there. Both ends of the pair may lie in one descriptor table, where a
+ * peer's death gives no end of file: `pidfd` tells of that (-1: none). -EPIPE: it is dead.
+ */
+NODISCARD vcf_err_t control_wait(int sock, int pidfd);
 
 /* Receives one message; descriptors beyond fd_cnt are closed. 0, -EPIPE at the end, -errno. */
 NODISCARD vcf_err_t control_recv(int sock, struct control *c, int *fds, int fd_cnt);

@@ -13,13 +13,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "fs/park.h"
+#include "fs/takeover.h"
+#include "util/crashpoint.h"
 #include "util/io.h"
 #include "util/log.h"
 
-enum { PARK_CNT_MAX = 8192 };
-static const size_t park_bytes_max = 256u * 1024 * 1024;
+enum { RESEND_WAIT_MS = 1000 };
 
 struct deferred {
 	struct server *sv;
@@ -27,11 +28,17 @@ struct deferred {
 	pthread_cond_t cond;
 	pthread_cond_t idle;		    /* an executor has nothing to do */
 	bool stopping;			    /* (l) */
+	bool ending;			    /* (l) the mount is: nobody will go on */
 	unsigned int busy;		    /* (l) executors at work */
 	struct job *jobs, **jobs_tail;	    /* (l) */
 	struct parked *ready, **ready_tail; /* (l) */
 	struct parked *parked;		    /* (l) all that wait */
-	size_t parked_cnt, parked_bytes;    /* (l) incl. ready ones */
+	size_t parked_cnt;		    /* (l) incl. ready ones */
+	struct park *park;		    /* (l) */
+	bool left[SESSION_PARKED_MAX];	    /* records that an earlier process parked */
+	bool held;			    /* (l) none is executed again */
+	size_t awaited_cnt;		    /* (l) */
+	uint64_t awaited_until; /* (l) session_now_ms(), 0: nothing is awaited */
 	void (*tick)(struct server *sv);
 	time_t ticked; /* (l) */
 	struct worker *workers;
@@ -51,6 +58,13 @@ vcf_err_t deferred_new(struct deferred **out, struct server *sv, unsigned int th
 		free(d);
 		return -ENOMEM;
 	}
+	if (park_new(&d->park, sv->session)) {
+		free(d->workers);
+		free(d);
+		return -ENOMEM;
+	}
+	for (int i = 0; i < SESSION_PARKED_MAX; i++)
+		d->left[i] = sv->session->parked[i].unique != 0;
 	d->sv = sv;
 	d->worker_cnt = threads;
 	d->tick = tick;
@@ -83,27 +97,68 @@ static void unlink_parked_locked(struct deferred *d, struct parked *p)
 	if (p->list_next)
 		p->list_next->list_prev = p->list_prev;
 	d->parked_cnt--;
-	d->parked_bytes -= p->map_len;
+	if (p->awaited)
+		d->awaited_cnt--;
 }
 
-static void free_parked(struct parked *p)
+static void free_parked(struct deferred *d, struct parked *p)
 {
-	munmap(p, p->map_len);
+	park_wipe(d->park, p->record);
+	mutex_lock(&d->lock);
+	park_give(d->park, p->record);
+	mutex_unlock(&d->lock);
+	free(p);
 }
 
-static void execute_again(struct worker *w, struct parked *p)
+/* Whoever takes over may find it in the slot and parked: both are the same request. */
+static void execute_again(struct deferred *d, struct worker *w, struct parked *p)
 {
-	memcpy(w->req, p->data, p->len);
+	size_t len = p->record->len;
+
+	CRASHPOINT("resume-begins");
+	worker_put_request(w, park_data(d->park, p->record), p->record);
 	w->resumed = p;
-	server_execute(w, p->len);
+	CRASHPOINT("resume-both");
+	park_wipe(d->park, p->record);
+	CRASHPOINT("resume-wiped");
+	server_execute(w, len);
 	w->resumed = NULL;
-	free_parked(p);
+	mutex_lock(&d->lock);
+	park_give(d->park, p->record);
+	mutex_unlock(&d->lock);
+	free(p);
+}
+
+static void expect_none_locked(struct deferred *d)
+{
+	for (struct parked *p = d->parked; p; p = p->list_next)
+		p->awaited = false;
+	d->awaited_cnt = 0;
+}
+
+/* After FUSE_NOTIFY_RESEND: answers would go to uniques that the kernel has changed. */
+static bool must_wait_locked(struct deferred *d)
+{
+	if (d->ending)
+		return false;
+	/* A server that makes room leaves them to the next one. */
+	if (d->held || d->sv->stopping)
+		return true;
+	if (!d->awaited_until)
+		return false;
+	if (d->awaited_cnt && session_now_ms() < d->awaited_until)
+		return true;
+	if (d->awaited_cnt)
+		log_info("%zu parked requests were not sent again", d->awaited_cnt);
+	expect_none_locked(d);
+	d->awaited_until = 0;
+	return false;
 }
 
 /* Takes the next piece of work; false when there is none for now. Returns with the lock held. */
 static bool run_one_locked(struct deferred *d, struct worker *w)
 {
-	struct parked *p = d->ready;
+	struct parked *p = must_wait_locked(d) ? NULL : d->ready;
 	struct job *job = d->jobs;
 	bool drop;
 
@@ -112,14 +167,14 @@ static bool run_one_locked(struct deferred *d, struct worker *w)
 		if (!d->ready)
 			d->ready_tail = &d->ready;
 		unlink_parked_locked(d, p);
-		drop = p->answered || d->sv->stopping;
+		drop = p->answered || d->ending;
 		/* From here an interrupt finds it on this worker. */
 		w->unique = drop ? 0 : p->unique;
 		mutex_unlock(&d->lock);
 		if (drop)
-			free_parked(p);
+			free_parked(d, p);
 		else
-			execute_again(w, p);
+			execute_again(d, w, p);
 	} else if (job) {
 		d->jobs = job->next;
 		if (!d->jobs)
@@ -149,6 +204,12 @@ static void wait_locked(struct deferred *d)
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += 1;
+	if (d->awaited_until) { /* soon: each one that comes makes somebody look again */
+		until.tv_sec -= 1;
+		until.tv_nsec += 20 * 1000 * 1000;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+	}
 	pthread_cond_timedwait(&d->cond, &d->lock.m, &until);
 }
 
@@ -158,6 +219,10 @@ static void *executor(void *arg)
 	struct deferred *d = w->sv->deferred;
 
 	current_worker = w;
+	w->slot->tid = (int32_t)gettid();
+	server_guard_thread();
+	if (!w->locked)
+		worker_lock(w);
 	mutex_lock(&d->lock);
 	for (;;) {
 		d->busy++;
@@ -184,7 +249,7 @@ vcf_err_t deferred_start(struct deferred *d)
 {
 	for (unsigned int i = 0; i < d->worker_cnt; i++) {
 		struct worker *w = &d->workers[i];
-		vcf_err_t err = worker_init(w, d->sv);
+		vcf_err_t err = worker_init(w, d->sv, SESSION_WORKERS_MAX + i);
 
 		if (!err)
 			err = -pthread_create(&w->thread, NULL, executor, w);
@@ -199,6 +264,8 @@ void deferred_quiesce(struct deferred *d)
 {
 	SCOPED_LOCK(&d->lock);
 
+	d->ending = true;
+	pthread_cond_broadcast(&d->cond);
 	while (d->workers[0].started && (d->jobs || d->ready || d->busy))
 		mutex_wait(&d->lock, &d->idle);
 }
@@ -225,8 +292,9 @@ void deferred_free(struct deferred *d)
 		struct parked *p = d->parked;
 
 		unlink_parked_locked(d, p);
-		free_parked(p);
+		free_parked(d, p);
 	}
+	park_free(d->park);
 	pthread_cond_destroy(&d->cond);
 	pthread_cond_destroy(&d->idle);
 	mutex_fini(&d->lock);
@@ -244,50 +312,132 @@ void deferred_post(struct deferred *d, struct job *job)
 	pthread_cond_signal(&d->cond);
 }
 
-/* A private mapping, so that a guest's bytes in it can be locked, kept out of cores and freed. */
-static struct parked *copy_request(const struct worker *w)
+static struct parked *describe(const struct worker *w)
 {
-	size_t len = ((const struct fuse_in_header *)(const void *)w->req)->len;
-	size_t map_len = (sizeof(struct parked) + len + 4095) & ~(size_t)4095;
-	struct parked *p = mmap(NULL, map_len, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const struct fuse_in_header *in = (const void *)w->req;
+	struct parked *p = calloc(1, sizeof(*p));
 
-	if (p == MAP_FAILED)
+	if (!p)
 		return NULL;
-	if (mlock(p, map_len) < 0)
-		log_dbg("a parked request of %zu bytes is not locked in memory", map_len);
-	madvise(p, map_len, MADV_DONTDUMP);
-	p->map_len = map_len;
-	p->len = len;
 	p->unique = w->unique;
-	p->pid = ((const struct fuse_in_header *)(const void *)w->req)->pid;
-	memcpy(p->data, w->req, len);
+	p->pid = in->pid;
 	return p;
 }
 
-vcf_err_t deferred_park(struct deferred *d, struct worker *w, struct parked **out)
+static vcf_err_t take_room(struct deferred *d, size_t len, struct session_parked **out)
 {
-	struct parked *p = copy_request(w);
+	SCOPED_LOCK(&d->lock);
 
-	if (!p)
-		return -ENOMEM;
-	mutex_lock(&d->lock);
-	if (d->parked_cnt >= PARK_CNT_MAX ||
-	    d->parked_bytes + p->map_len > park_bytes_max) {
-		mutex_unlock(&d->lock);
-		free_parked(p);
-		return -ENOMEM;
-	}
-	p->interrupted = w->interrupted == w->unique; /* the next look at it is tick's */
+	return park_take(d->park, len, out);
+}
+
+static void list_parked(struct deferred *d, struct worker *w, struct parked *p)
+{
+	SCOPED_LOCK(&d->lock);
+
+	/*
+	 * The next look at it is tick's. Whether one that was left had been interrupted nobody
+	 * knows any more: its caller is looked at, if it can be seen.
+	 */
+	p->interrupted = w->interrupted == w->unique || (d->sv->taking_over && p->pid);
 	p->list_next = d->parked;
 	if (d->parked)
 		d->parked->list_prev = p;
 	d->parked = p;
 	d->parked_cnt++;
-	d->parked_bytes += p->map_len;
-	mutex_unlock(&d->lock);
-	*out = p;
+}
+
+vcf_err_t deferred_park(struct deferred *d, struct worker *w, struct parked **out)
+{
+	auto_free struct parked *p = describe(w);
+	size_t len = ((const struct fuse_in_header *)(const void *)w->req)->len;
+	vcf_err_t err;
+
+	if (!p)
+		return -ENOMEM;
+	err = take_room(d, len, &p->record);
+	if (err)
+		return err;
+	park_fill(d->park, p->record, w->req, p->unique, w->slot->faults,
+		  w->slot->intent);
+	list_parked(d, w, p);
+	*out = STEAL_PTR(&p);
 	return 0;
+}
+
+void deferred_expect_resent(struct deferred *d)
+{
+	SCOPED_LOCK(&d->lock);
+
+	d->awaited_until = session_now_ms() + RESEND_WAIT_MS;
+	d->awaited_cnt = 0;
+	for (struct parked *p = d->parked; p; p = p->list_next) {
+		p->awaited = !p->answered;
+		d->awaited_cnt += p->awaited;
+	}
+}
+
+void deferred_resent_none(struct deferred *d)
+{
+	SCOPED_LOCK(&d->lock);
+
+	expect_none_locked(d);
+}
+
+bool deferred_adopt(struct deferred *d, uint64_t unique)
+{
+	SCOPED_LOCK(&d->lock);
+	struct parked *p = d->parked;
+
+	while (p && (p->unique & ~SERVER_RESENT) != (unique & ~SERVER_RESENT))
+		p = p->list_next;
+	if (!p)
+		return false;
+	p->unique = unique;
+	p->answered = false; /* under a unique that the kernel knew no more */
+	atomic_store(&p->record->unique, unique);
+	if (p->awaited)
+		d->awaited_cnt--;
+	p->awaited = false;
+	pthread_cond_broadcast(&d->cond);
+	return true;
+}
+
+void deferred_hold(struct deferred *d, bool held)
+{
+	SCOPED_LOCK(&d->lock);
+
+	d->held = held;
+	pthread_cond_broadcast(&d->cond);
+}
+
+bool deferred_is_quiet(struct deferred *d)
+{
+	SCOPED_LOCK(&d->lock);
+
+	return !d->jobs && !d->busy;
+}
+
+void deferred_each_left(struct deferred *d,
+			void (*fn)(void *arg, struct session_parked *r, const void *req),
+			void *arg)
+{
+	struct session *s = d->sv->session;
+
+	/* What fn, or another request meanwhile, parks is not among them. */
+	for (int i = 0; i < SESSION_PARKED_MAX; i++) {
+		if (d->left[i])
+			fn(arg, &s->parked[i], park_data(d->park, &s->parked[i]));
+	}
+}
+
+void deferred_drop_left(struct deferred *d, struct session_parked *r)
+{
+	d->left[r - d->sv->session->parked] = false;
+	park_wipe(d->park, r);
+	mutex_lock(&d->lock);
+	park_give(d->park, r);
+	mutex_unlock(&d->lock);
 }
 
 void deferred_resume(struct deferred *d, struct parked *p, vcf_err_t err)
@@ -312,11 +462,12 @@ static bool note_interrupt(struct worker *workers, unsigned int cnt, uint64_t un
 	return false;
 }
 
+/* Not one that the kernel will say again: an answer to the unique that it had would be lost. */
 static struct parked *find_parked_locked(struct deferred *d, uint64_t unique)
 {
 	struct parked *p = d->parked;
 
-	while (p && (p->unique != unique || p->answered))
+	while (p && (p->unique != unique || p->answered || p->awaited))
 		p = p->list_next;
 	return p;
 }

@@ -27,25 +27,27 @@ struct job {
 	void (*run)(struct job *job);
 };
 
-/* A parked request. */
+/* A parked request; its bytes and what a successor needs lie in the session (park.h). */
 struct parked {
 	struct parked *next; /* the holder's list, later the queue of ready ones */
 	struct parked *list_prev, *list_next;
+	struct session_parked *record;
 	vcf_err_t err;	  /* what the wait ended with */
 	bool answered;	  /* EINTR was sent */
 	bool interrupted; /* FUSE_INTERRUPT came */
-	uint32_t pid;	  /* of the caller's thread, 0: not visible from here */
+	bool awaited; /* the kernel was asked to send it again, under another unique */
+	uint32_t pid; /* of the caller's thread, 0: not visible from here */
 	uint64_t unique;
-	size_t map_len;
-	size_t len;
-	unsigned char data[];
 };
 
 /* tick (may be NULL) is called about once a second from an executor. */
 NODISCARD vcf_err_t deferred_new(struct deferred **out, struct server *sv,
 				 unsigned int threads, void (*tick)(struct server *sv));
 NODISCARD vcf_err_t deferred_start(struct deferred *d);
-/* Waits until no job is queued or running. The server is stopping: parked requests are dropped. */
+/*
+ * The mount ends: waits until no job is queued or running. From here on parked requests are dropped;
+ * while the server is only stopping they stay where they are, for the one that comes next.
+ */
 void deferred_quiesce(struct deferred *d);
 /* Runs the jobs that are queued, ends the threads. */
 void deferred_stop(struct deferred *d);
@@ -58,6 +60,27 @@ void deferred_post(struct deferred *d, struct job *job);
  */
 NODISCARD vcf_err_t deferred_park(struct deferred *d, struct worker *w,
 				  struct parked **out);
+
+/*
+ * FUSE_NOTIFY_RESEND is about to be sent: parked requests come back under uniques with SERVER_RESENT
+ * set, and only those may be answered. Until each has (or for a second) none is executed again.
+ * deferred_resent_none() takes it back: the kernel does not know that call.
+ */
+void deferred_expect_resent(struct deferred *d);
+void deferred_resent_none(struct deferred *d);
+/* True if it is a parked one, which goes by that unique from now on. */
+bool deferred_adopt(struct deferred *d, uint64_t unique);
+
+/* While held, no parked request is executed again. */
+void deferred_hold(struct deferred *d, bool held);
+/* No job is queued or running. */
+bool deferred_is_quiet(struct deferred *d);
+
+/* What an earlier process parked: fn(arg, record, bytes) for each; fn's owner then drops it. */
+void deferred_each_left(struct deferred *d,
+			void (*fn)(void *arg, struct session_parked *r, const void *req),
+			void *arg);
+void deferred_drop_left(struct deferred *d, struct session_parked *r);
 
 /* Ends the wait of one parked request. */
 void deferred_resume(struct deferred *d, struct parked *p, vcf_err_t err);

@@ -18,6 +18,7 @@
 #ifndef VCF_FS_IMAGE_H
 #define VCF_FS_IMAGE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,6 +39,11 @@ struct image_params {
 			    encrypted zeros before the first write */
 	const struct keytable *keys;
 	struct key_ref key;
+	/*
+	 * Holds P + 1 while the backing file grows from P, else 0: whoever comes after a death can
+	 * take back what no answer has told of. NULL: nobody wants to know.
+	 */
+	_Atomic uint64_t *grow_from;
 };
 
 /*

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "fs/image_impl.h"
+#include "util/crashpoint.h"
 
 static vcf_err_t backing_fallocate(struct image_io *io, int mode, uint64_t sector,
 				   uint64_t cnt)
@@ -102,6 +103,7 @@ static vcf_err_t zero_sectors(struct image_io *io, int mode, uint64_t poff, uint
 
 	zeroable(io, poff, end, &first, &cnt);
 	err = backing_fallocate(io, mode, first, cnt);
+	CRASHPOINT("alloc-zeroed");
 	if (err || poff >= io->plen)
 		return err;
 	return zero_edges(io, poff, end < io->plen ? end : io->plen, first, cnt);
@@ -150,6 +152,7 @@ static vcf_err_t fallocate_beyond(struct image_io *io, int mode, uint64_t poff,
 	if (io->im->p.geom.device)
 		return -EOPNOTSUPP;
 	err = mode ? zero(io, mode, poff, end) : preallocate(io, poff, end - poff);
+	CRASHPOINT("alloc-beyond");
 	return err ? err : grow_to(io, end);
 }
 

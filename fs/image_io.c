@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "fs/image_impl.h"
+#include "util/crashpoint.h"
 #include "util/io.h"
 
 enum {
@@ -171,6 +172,7 @@ static vcf_err_t store_window(struct image_io *io, const struct window *win)
 {
 	vcf_err_t err = store(io, win, win->start, win->direct_end);
 
+	CRASHPOINT("window-half");
 	return err ? err : store(io, win, win->direct_end, win->end);
 }
 
@@ -341,6 +343,7 @@ vcf_err_t image_io_write(struct image_io *io, const void *src, uint64_t len,
 	while (len && !err) {
 		pc.len = piece_len(io, len, pc.poff);
 		err = write_piece(io, &pc);
+		CRASHPOINT("piece-written");
 		if (pc.src)
 			pc.src += pc.len;
 		pc.poff += pc.len;

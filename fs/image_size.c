@@ -3,8 +3,9 @@
  * Growing and shrinking. The backing file's size *is* the image's size, so each step
  * leaves a size that means something, whatever kills us after it:
  *
- *   grow    the old last sector's padding is zero (else rewritten, synced) -> ftruncate
- *           -> zeros, where holes are not zeros -> the caller's data
+ *   grow    the old last sector's padding is zero (else rewritten, synced) -> the old marker
+ *           is zero (else cut off) -> ftruncate -> zeros, where holes are not zeros -> the
+ *           caller's data
  *   shrink  the new last sector is padded with zeros, synced -> ftruncate to its end ->
  *           ftruncate to the marker's end, so that the marker is a hole
  *
@@ -17,7 +18,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "build-config.h"
 #include "fs/image_impl.h"
+#include "util/crashpoint.h"
 #include "util/io.h"
 #include "util/log.h"
 
@@ -57,10 +60,18 @@ static vcf_err_t cut_to(struct image_io *io, uint64_t plen)
 	err = span_encode_size(g, plen, &clen);
 	if (!err && pad && io->cend >= sectors_end + g->sector_len)
 		err = set_clen(io, sectors_end);
+	CRASHPOINT("size-cut");
 	return err ? err : set_clen(io, clen);
 }
 
-void image_settle(struct image_io *io)
+/* Durable against our own death only: the page cache has what the file system was told. */
+static void note_growth(struct image_io *io, uint64_t value)
+{
+	if (VCF_SESSION_NOTES && io->im->p.grow_from)
+		atomic_store(io->im->p.grow_from, value);
+}
+
+static void settle_size(struct image_io *io)
 {
 	uint64_t plen;
 
@@ -68,6 +79,14 @@ void image_settle(struct image_io *io)
 		return;
 	io->plen = plen;
 	atomic_store(&io->im->plen, plen);
+}
+
+void image_settle(struct image_io *io)
+{
+	CRASHPOINT("size-changed");
+	settle_size(io);
+	note_growth(io, 0);
+	CRASHPOINT("size-settled");
 }
 
 void image_set_back(struct image_io *io)
@@ -98,6 +117,27 @@ static vcf_err_t mend_tail(struct image_io *io)
 	if (!err && fdatasync(io->f->fd) < 0)
 		err = -errno;
 	return err;
+}
+
+/*
+ * A power loss may keep the data of a growth and lose its ftruncate. What then lies in the
+ * marker would become the start of a sector.
+ */
+static vcf_err_t mend_marker(struct image_io *io)
+{
+	const struct geom *g = &io->im->p.geom;
+	uint64_t end = g->data_off + io->plen + padding(io, io->plen);
+	uint64_t len = io->cend - end;
+	ssize_t n;
+
+	if (io->plen % g->sector_len == 0 || io->cend <= end)
+		return 0;
+	n = io_pread_full(io->f->fd, io->w->buf, len, (off_t)end);
+	if (n < 0)
+		return (vcf_err_t)n;
+	if ((uint64_t)n != len)
+		return -EIO;
+	return io_is_zero(io->w->buf, len) ? 0 : set_clen(io, end);
 }
 
 /* Where holes do not read as zeros, new sectors are filled; not those that data fills. */
@@ -193,7 +233,13 @@ vcf_err_t image_grow(struct image_io *io, uint64_t plen, uint64_t data_poff)
 	if (!err)
 		err = mend_tail(io);
 	if (!err)
-		err = set_clen(io, clen);
+		err = mend_marker(io);
+	if (err)
+		return err;
+	note_growth(io, io->plen + 1);
+	CRASHPOINT("grow-noted");
+	err = set_clen(io, clen);
+	CRASHPOINT("grow-end-moved");
 	if (!err && !io->im->p.holes_zero)
 		err = fill_new(io, plen, data_poff);
 	return err;
@@ -211,5 +257,6 @@ vcf_err_t image_shrink(struct image_io *io, uint64_t plen)
 		if (!err && fdatasync(io->f->fd) < 0)
 			err = -errno;
 	}
+	CRASHPOINT("shrink-padded");
 	return err ? err : cut_to(io, plen);
 }

@@ -22,6 +22,7 @@
 #include "fs/node.h"
 #include "fs/ops.h"
 #include "fs/sitekey.h"
+#include "util/crashpoint.h"
 #include "util/log.h"
 #include "util/text.h"
 
@@ -72,8 +73,10 @@ static bool has_gone(int pathfd)
 
 static void finish_unlock(struct imagejob *j, vcf_err_t err)
 {
-	if (err && has_gone(j->pathfd))
+	if (err && has_gone(j->pathfd)) {
+		log_dbg("%s: cannot open, and has no name: %s", j->path, strerror(-err));
 		err = -ESTALE; /* the kernel looks the name up again */
+	}
 	finish(j, err);
 }
 
@@ -100,7 +103,6 @@ static vcf_err_t put_key(struct server *sv, const struct container *c,
 static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t clen)
 {
 	const struct token_subject *s = container_subject(c);
-	struct image_entry *e = j->e;
 	struct image_params ip = {
 		.geom = {.data_off = s->data_off, .sector_len = s->sector_len},
 		.holes_zero = container_token(c)->holes == HOLES_ZERO,
@@ -111,18 +113,14 @@ static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t
 
 	if (err)
 		return err;
+	CRASHPOINT("key-put");
+	ip.grow_from = &j->sv->session->images[ip.key.slot].grow_from;
 	err = image_new(&im, &ip, clen);
 	if (err) {
 		keytable_del(j->sv->keys, ip.key);
 		return err;
 	}
-	SCOPED_LOCK(&e->state_lock);
-	e->image = im;
-	e->key = ip.key;
-	e->token = *container_token(c);
-	memcpy(e->uuid, s->uuid, UUID_LEN);
-	e->sector_len = s->sector_len;
-	e->data_off = s->data_off;
+	imagetable_publish(j->sv->images, j->e, im, s, container_token(c), ip.key);
 	return 0;
 }
 
@@ -357,13 +355,13 @@ static void settle_secret(struct imagejob *j)
 }
 
 /* The file may have lost its last name before it was a container. */
-static vcf_err_t check_name(struct imagejob *j)
+static vcf_err_t check_name(struct imagejob *j, const unsigned char uuid[UUID_LEN])
 {
 	vcf_err_t err;
 
 	if (j->carried != CARRIED_YES)
 		return 0;
-	err = removal_of_new(j->sv, j->pathfd, j->path);
+	err = removal_of_new(j->sv, j->pathfd, j->path, uuid);
 	if (err && err != -ESTALE && err != -ECANCELED) /* no longer wanted */
 		j->carried = CARRIED_MAYBE; /* not journalled: the next start has to */
 	return err;
@@ -373,20 +371,21 @@ static void secret_ready(void *arg, vcf_err_t err);
 
 static vcf_err_t create(struct imagejob *j)
 {
-	struct container_params p = {.format = j->sv->cfg->format,
-				     .sector_len = (uint32_t)j->sv->cfg->sector_size};
+	const struct config *cfg = j->sv->cfg; /* one: a reload may exchange it */
+	struct container_params p = {.format = cfg->format,
+				     .sector_len = (uint32_t)cfg->sector_size};
 	struct token t = {.holes = HOLES_ZERO, .generation = 1};
 	vcf_err_t err, err2;
 
 	if (j->err || j->sv->stopping)
 		return j->err ? j->err : -ECANCELED;
-	TEXT_CUT(t.service, j->sv->cfg->service_name);
+	TEXT_CUT(t.service, cfg->service_name);
 	memcpy(t.context, j->context, sizeof(t.context));
 	err = take_secret(j, &p, &t, secret_ready);
 	if (err)
 		return err;
 	err = write_header(j, &p, &t);
-	err2 = check_name(j);
+	err2 = check_name(j, p.uuid);
 	if (j->cls != CLASS_DERIVED)
 		settle_secret(j);
 	return err ? err : err2;
@@ -428,7 +427,10 @@ static vcf_err_t describe(struct imagejob *j, const struct node *n)
 
 	if (err)
 		return err;
-	j->cls = (enum file_class)n->cls;
+	/* The node may know derived or encrypt from before a reload. */
+	j->cls = rules_class(j->sv->rules, j->path);
+	if (!rules_is_image(j->cls))
+		j->cls = (enum file_class)n->cls;
 	rules_context(j->sv->rules, j->path, j->context);
 	j->pathfd = fcntl(n->fd, F_DUPFD_CLOEXEC, 3);
 	return j->pathfd < 0 ? -errno : 0;
@@ -463,11 +465,7 @@ void imagejob_drop_key(struct server *sv, struct image_entry *e)
 	if (rc && rc != -ENOENT && rc != -ENOSYS)
 		log_dbg("%s: page cache not dropped: %s", e->path, strerror(-rc));
 	mutex_lock(&e->state_lock);
-	image_free(e->image);
-	e->image = NULL;
-	keytable_del(sv->keys, e->key);
-	server_forget_key(sv);
-	e->key = (struct key_ref){0};
+	imagetable_unpublish(sv->images, e);
 	mutex_unlock(&e->state_lock);
 }
 

@@ -9,16 +9,11 @@
 #include <uuid/uuid.h>
 
 #include "fs/imagejob.h"
+#include "fs/imagetable_impl.h"
 #include "fs/node.h"
+#include "util/crashpoint.h"
 #include "util/log.h"
-
-enum { TABLE_BITS = 12, TABLE_CNT = 1 << TABLE_BITS };
-
-struct imagetable {
-	struct server *sv;
-	struct mutex lock;
-	struct image_entry *hash[TABLE_CNT]; /* (l) */
-};
+#include "util/text.h"
 
 vcf_err_t imagetable_new(struct imagetable **out, struct server *sv)
 {
@@ -32,14 +27,17 @@ vcf_err_t imagetable_new(struct imagetable **out, struct server *sv)
 	return 0;
 }
 
+static void close_sentinel(struct image_entry *e)
+{
+	int fd = e->record ? atomic_exchange(&e->record->sentinel_fd, -1) : -1;
+
+	if (fd >= 0)
+		close(fd);
+}
+
 static void free_entry(struct server *sv, struct image_entry *e)
 {
-	if (e->image)
-		image_free(e->image);
-	if (e->key.generation) {
-		keytable_del(sv->keys, e->key);
-		server_forget_key(sv);
-	}
+	imagetable_unpublish(sv->images, e);
 	mutex_fini(&e->state_lock);
 	free(e);
 }
@@ -97,8 +95,8 @@ static struct image_entry *add_locked(struct imagetable *t, const struct node *n
 }
 
 /* *lingers: it has a key, and no handle that would keep its inode alive. */
-static vcf_err_t find_or_add(struct imagetable *t, const struct node *n,
-			     struct image_entry **out, bool *lingers)
+vcf_err_t imagetable_find_or_add(struct imagetable *t, const struct node *n,
+				 struct image_entry **out, bool *lingers)
 {
 	SCOPED_LOCK(&t->lock);
 	struct image_entry *e = find_locked(t, n->dev, n->ino);
@@ -113,12 +111,13 @@ static vcf_err_t find_or_add(struct imagetable *t, const struct node *n,
 	return 0;
 }
 
-/* Is the file the container that the entry's key was made for? */
-static vcf_err_t compare_file(struct imagetable *t, const struct image_entry *e,
-			      const struct node *n, bool *same)
+/* Is the file the container of that uuid? By its inode number alone it may be another one. */
+vcf_err_t imagetable_compare_file(struct imagetable *t,
+				  const unsigned char uuid[UUID_LEN],
+				  const struct node *n, bool *same)
 {
 	auto_close int fd = node_reopen(t->sv, n, O_RDONLY);
-	char uuid[UUID_TEXT_LEN + 1];
+	char text[UUID_TEXT_LEN + 1];
 	struct peek peek;
 	struct stat st;
 	vcf_err_t err;
@@ -130,8 +129,8 @@ static vcf_err_t compare_file(struct imagetable *t, const struct image_entry *e,
 	err = size_peek_fd(&peek, fd, (uint64_t)st.st_size);
 	if (err)
 		return err;
-	uuid_unparse_lower(e->uuid, uuid);
-	*same = peek.kind == PEEK_CONTAINER && strcmp(peek.uuid_text, uuid) == 0;
+	uuid_unparse_lower(uuid, text);
+	*same = peek.kind == PEEK_CONTAINER && strcmp(peek.uuid_text, text) == 0;
 	return 0;
 }
 
@@ -148,12 +147,12 @@ vcf_err_t imagetable_get(struct imagetable *t, const struct node *n,
 	for (;;) {
 		struct image_entry *e;
 		bool lingers, same = true;
-		vcf_err_t err = find_or_add(t, n, &e, &lingers);
+		vcf_err_t err = imagetable_find_or_add(t, n, &e, &lingers);
 
 		if (err)
 			return err;
 		if (lingers)
-			err = compare_file(t, e, n, &same);
+			err = imagetable_compare_file(t, e->uuid, n, &same);
 		if (!err && same) {
 			*out = e;
 			return 0;
@@ -239,6 +238,7 @@ uint64_t imagetable_closed(struct imagetable *t, struct image_entry *e, bool dir
 		deletion = e->deletion;
 		e->deletion = 0;
 		e->detached |= deletion != 0;
+		close_sentinel(e);
 	}
 	put_locked(t, e);
 	return deletion;
@@ -286,6 +286,14 @@ bool imagetable_size(struct imagetable *t, uint64_t dev, uint64_t ino, uint64_t 
 		*plen = image_size(e->image);
 	imagetable_put(t, e);
 	return ready;
+}
+
+bool imagetable_is_busy(struct imagetable *t, uint64_t dev, uint64_t ino)
+{
+	SCOPED_LOCK(&t->lock);
+	struct image_entry *e = find_locked(t, dev, ino);
+
+	return e && in_state(e, IMAGE_BUSY);
 }
 
 /* Tenant B must not reach tenant A's disk: the container says whose it is. */
@@ -428,6 +436,70 @@ void imagetable_finish(struct imagetable *t, struct image_entry *e, vcf_err_t er
 		p = next;
 	}
 	imagetable_put(t, e);
+}
+
+void imagetable_publish(struct imagetable *t, struct image_entry *e, struct image *im,
+			const struct token_subject *s, const struct token *token,
+			struct key_ref key)
+{
+	SCOPED_LOCK(&e->state_lock);
+	struct session_image *r = &t->sv->session->images[key.slot];
+
+	e->key = key;
+	e->token = *token;
+	memcpy(e->uuid, s->uuid, UUID_LEN);
+	e->sector_len = s->sector_len;
+	e->data_off = s->data_off;
+	r->sector_len = s->sector_len;
+	r->data_off = s->data_off;
+	r->dev = e->dev;
+	r->ino = e->ino;
+	r->nodeid = e->nodeid;
+	if (!r->generation) { /* else it is taken over */
+		r->grow_from = 0;
+		r->sentinel_fd = -1;
+		r->bytes_read = r->bytes_written = 0;
+	}
+	memcpy(r->uuid, s->uuid, UUID_LEN);
+	r->token = *token;
+	TEXT_CUT(r->path, e->path);
+	CRASHPOINT("image-ready");
+	atomic_store(&r->generation, key.generation);
+	CRASHPOINT("image-published");
+	e->record = r;
+	e->image = im; /* last: whoever sees it uses the record */
+}
+
+void imagetable_unpublish(struct imagetable *t, struct image_entry *e)
+{
+	if (e->record) {
+		close_sentinel(e);
+		atomic_store(&e->record->generation, 0);
+	}
+	e->record = NULL;
+	if (e->image)
+		image_free(e->image);
+	e->image = NULL;
+	CRASHPOINT("image-unpublished");
+	if (!e->key.generation)
+		return;
+	keytable_del(t->sv->keys, e->key);
+	server_forget_key(t->sv);
+	e->key = (struct key_ref){0};
+}
+
+void imagetable_keep_sentinel(struct imagetable *t, struct image_entry *e,
+			      const struct node *n)
+{
+	struct session_image *r = e->record;
+	int none = -1, fd;
+
+	if (!r || r->sentinel_fd >= 0)
+		return;
+	fd = node_reopen(t->sv, n, O_RDONLY);
+	CRASHPOINT("sentinel-opened");
+	if (fd >= 0 && !atomic_compare_exchange_strong(&r->sentinel_fd, &none, fd))
+		close(fd);
 }
 
 /* The next idle entry, set BUSY and referenced for its close job; NULL if there is none. */

@@ -36,12 +36,14 @@ struct image_entry {
 	unsigned int opens;	  /* (t) handles */
 	unsigned int directs;	  /* (t) handles with FOPEN_DIRECT_IO */
 	uint64_t deletion; /* (t) the deletion to finish with the last handle, 0: none */
+	bool lost; /* (c) open when a server died, and its key could not be taken over */
 	bool detached;	   /* (t) its file is gone, or is another container now */
 	time_t idle_since; /* (t) monotonic */
 	struct mutex state_lock;
-	enum image_state state;	      /* (s) = state_lock */
-	struct parked *waiters;	      /* (s) */
-	struct image *_Atomic image;  /* (s) set; constant while READY and referenced */
+	enum image_state state; /* (s) = state_lock */
+	struct parked *waiters; /* (s) */
+	/* (s) set, after all that is below; constant while READY and referenced */
+	struct image *_Atomic image;
 	struct key_ref key;	      /* (s) */
 	struct token token;	      /* (s) of the container; mac and kcv included */
 	unsigned char uuid[UUID_LEN]; /* (s) */
@@ -49,7 +51,8 @@ struct image_entry {
 	uint64_t data_off;	      /* (s) */
 	uint64_t nodeid;	      /* (s) a node of it, for the page cache */
 	char path[256];		      /* (s) last seen, for people */
-	_Atomic uint64_t bytes_read, bytes_written;
+	/* (s) while there is an image: what a successor finds; its counters are the entry's */
+	struct session_image *_Atomic record;
 };
 
 struct imagetable;
@@ -109,11 +112,34 @@ bool imagetable_size(struct imagetable *t, uint64_t dev, uint64_t ino, uint64_t 
 bool imagetable_defer_deletion(struct imagetable *t, uint64_t dev, uint64_t ino,
 			       uint64_t deletion);
 
+/* Is a job under way that may be writing the file's header? */
+bool imagetable_is_busy(struct imagetable *t, uint64_t dev, uint64_t ino);
+
 /* Closes entries that were idle for `linger` seconds; called once a second. */
 void imagetable_sweep(struct imagetable *t);
 
 /* Closes one idle entry now, however short it was idle, on a job's thread. False: there is none. */
 bool imagetable_evict(struct imagetable *t);
+
+/*
+ * Takes over: entries for the open handles and for the session's images, whose keys are in the key
+ * table. An image that cannot be made of its file is closed; what is open is unlocked again when it
+ * is used. No other thread.
+ */
+NODISCARD vcf_err_t imagetable_take_over(struct imagetable *t);
+
+/* For jobs, on a BUSY entry: the image exists, or does no longer. */
+void imagetable_publish(struct imagetable *t, struct image_entry *e, struct image *im,
+			const struct token_subject *s, const struct token *token,
+			struct key_ref key);
+void imagetable_unpublish(struct imagetable *t, struct image_entry *e);
+
+/*
+ * Before an fsync of an image: there is an open file of it that nobody ever syncs, so that a
+ * successor who repeats the fsync hears of an error that was told to the dead. pathfd: of it.
+ */
+void imagetable_keep_sentinel(struct imagetable *t, struct image_entry *e,
+			      const struct node *n);
 
 /* Calls fn for a copy-safe view of each entry with a key, table lock held: fn must be short. */
 void imagetable_each(struct imagetable *t,

@@ -8,49 +8,46 @@
  *   STOPPING  SIGTERM/SIGINT: unmounted, or detached where busy; the server ends when the last
  *             file is closed, or is told to after STOP_GRACE_S
  *
- * A mount whose server crashed stays, and answers ENOTCONN: what lies below it is an empty folder,
- * or with overmount the ciphertext itself, and programs would go on writing there.
+ * A server that dies once it has served is replaced: the next generation begins with READY. The
+ * mount stays meanwhile, and requests wait for it. Only one that ends by itself with 0, or that
+ * was killed because it did not stop in time, ends the mount; one that was asked to leave is
+ * replaced, also where the upgrade it left for has been cancelled.
+ *
+ * The server is a clone that shares our table of descriptors (CLONE_FILES) and nothing else: what
+ * it has open survives it. So nobody closes what the other needs, no end of file tells of a
+ * peer's death (pidfds and SIGCHLD do), and whatever is to outlive a server is named in the
+ * session: the rest is closed before the next one starts.
  */
 #include "fs/keeper.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "crypto/keyservice.h"
 #include "fs/control.h"
 #include "fs/exitcode.h"
+#include "fs/hangdump.h"
+#include "fs/history.h"
+#include "fs/keeper_impl.h"
 #include "fs/mountpoint.h"
 #include "fs/serve.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
-enum { STOP_GRACE_S = 10, KILL_GRACE_S = 30, HELPERS_MAX = 64 };
-
-enum keeper_state { STARTING, MOUNTED, SERVING, STOPPING };
-
-struct keeper {
-	const struct keeper_params *p;
-	enum keeper_state state;
-	int rootfd, devfd, sigfd;
-	int handshake[2], helpers[2]; /* [0] ours, [1] the server's */
-	pid_t server;
-	int server_status; /* of waitpid */
-	bool server_gone;
-	time_t stop_at; /* when the server is told to end, 0: not yet */
-	pid_t helper_pids[HELPERS_MAX];
-	int ready_fd;
+enum {
+	STOP_GRACE_MS = 10000,
+	KILL_GRACE_MS = 30000,
+	STOP_TICK_MS = 200,
+	HANG_TICK_MS = 5000,
+	HANG_START_MS = 30000,
 };
 
 static void tell_caller(struct keeper *k, int code)
@@ -65,91 +62,6 @@ static void tell_caller(struct keeper *k, int code)
 	k->ready_fd = -1;
 }
 
-/*
- * Two daemons that do not know of each other would write one image with two ideas of its size.
- * The journal's lock goes by the folder's name and the state directory; this one by the folder.
- */
-static vcf_err_t lock_backing(const struct keeper *k)
-{
-	int how = k->p->cfg->shared ? LOCK_SH : LOCK_EX;
-
-	if (flock(k->rootfd, how | LOCK_NB) == 0)
-		return 0;
-	if (errno == EWOULDBLOCK) {
-		log_err("%s: another vmcryptfs serves it", k->p->cfg->backing);
-		return -EBUSY;
-	}
-	log_dbg("%s: cannot be locked: %s", k->p->cfg->backing,
-		strerror(errno)); /* NFS */
-	return 0;
-}
-
-static vcf_err_t open_backing(struct keeper *k)
-{
-	k->rootfd = open(k->p->cfg->backing, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (k->rootfd < 0) {
-		log_err("%s: %s", k->p->cfg->backing, strerror(errno));
-		return -errno;
-	}
-	return lock_backing(k);
-}
-
-static vcf_err_t open_all(struct keeper *k)
-{
-	vcf_err_t err = open_backing(k);
-	sigset_t set;
-
-	if (err)
-		return err;
-	k->devfd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-	if (k->devfd < 0) {
-		log_err("/dev/fuse: %s; is the fuse module loaded?", strerror(errno));
-		return -errno;
-	}
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGCHLD);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	k->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (k->sigfd < 0 ||
-	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, k->handshake) < 0 ||
-	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, k->helpers) < 0)
-		return -errno;
-	return 0;
-}
-
-static vcf_err_t start_server(struct keeper *k)
-{
-	struct serve_params sp = {
-		.cfg = k->p->cfg,
-		.rootfd = k->rootfd,
-		.devfd = k->devfd,
-		.handshake = k->handshake[1],
-		.helpers = k->helpers[1],
-		.keeper_pid = getpid(),
-		.with_plaintext = k->p->with_plaintext,
-		.foreground = k->p->foreground,
-	};
-	pid_t pid = fork();
-
-	if (pid < 0)
-		return -errno;
-	if (pid == 0) {
-		close(k->handshake[0]);
-		close(k->helpers[0]);
-		close(k->sigfd);
-		if (k->ready_fd >= 0)
-			close(k->ready_fd);
-		exit(serve(&sp));
-	}
-	k->server = pid;
-	close(k->handshake[1]);
-	close(k->helpers[1]);
-	return 0;
-}
-
 static void answer_prepared(struct keeper *k, uint32_t kind)
 {
 	struct control c = {.kind = kind};
@@ -160,23 +72,66 @@ static void answer_prepared(struct keeper *k, uint32_t kind)
 
 static void do_mount(struct keeper *k)
 {
-	vcf_err_t err = mountpoint_mount(k->p->cfg, k->devfd);
+	vcf_err_t err =
+		mountpoint_mount(k->p->cfg, k->session->head->fds[SESSION_FD_DEVICE]);
 
 	if (err) {
 		log_err("%s: mount: %s", k->p->cfg->mountpoint, strerror(-err));
 		tell_caller(k, err == -EPERM ? EXIT_PERMISSION : EXIT_FAILED);
 	} else {
 		k->state = MOUNTED;
+		k->session->head->mounted_at = time(NULL);
 	}
-	/* Only the server holds the device from now on: its end ends the connection. */
-	close(k->devfd);
-	k->devfd = -1;
 	answer_prepared(k, err ? 0 : CONTROL_MOUNTED);
+}
+
+/* Asked again of each generation until one has answered. */
+static void ask_reload(struct keeper *k)
+{
+	k->reload_asked = true;
+	if (k->server && k->ready_ms)
+		kill(k->server, SIGHUP);
+}
+
+/* Our own log is re-opened at once; whether the rest applies is the server's to judge. */
+static void on_hangup(struct keeper *k)
+{
+	if (config_apply_log(k->p->cfg))
+		log_dbg("lines still go to the old file"); /* it was logged why */
+	ask_reload(k);
+}
+
+/*
+ * Servers to come are made from our memory, so it has to be what this one uses: if the file has
+ * changed again meanwhile, it is read once more by both.
+ */
+static void on_reloaded(struct keeper *k, const struct control *c)
+{
+	vcf_err_t err;
+
+	k->reload_asked = false;
+	if (c->value)
+		return;
+	err = config_follow(k->p->cfg, k->p->source, c->digest);
+	if (err == -EAGAIN)
+		ask_reload(k);
+	else if (err)
+		log_warn("the configuration changed while it was reloaded (%s): the next "
+			 "server would use the old one; reload again",
+			 strerror(-err));
 }
 
 static void on_ready(struct keeper *k)
 {
+	k->ready_ms = session_now_ms();
+	keeper_pin_keys(k);
+	if (k->reload_asked)
+		ask_reload(k);
+	upgrade_on_ready(k);
+	if (k->state != MOUNTED)
+		return;
 	k->state = SERVING;
+	upgrade_listen(k);
 	log_info("%s mounted on %s", k->p->cfg->backing, k->p->cfg->mountpoint);
 	tell_caller(k, EXIT_OK);
 	if (!k->p->foreground)
@@ -187,66 +142,200 @@ static void on_handshake(struct keeper *k)
 {
 	struct control c;
 
-	if (control_recv(k->handshake[0], &c, NULL, 0)) {
-		close(k->handshake[0]);
-		k->handshake[0] = -1;
+	if (control_recv(k->handshake[0], &c, NULL, 0))
 		return;
-	}
 	if (c.kind == CONTROL_PREPARED && k->state == STARTING)
 		do_mount(k);
 	else if (c.kind == CONTROL_PREPARED)
 		answer_prepared(
 			k, 0); /* a signal came first: the server waits for an answer */
-	else if (c.kind == CONTROL_READY && k->state == MOUNTED)
+	else if (c.kind == CONTROL_READY && !k->ready_ms)
 		on_ready(k);
+	else if (c.kind == CONTROL_RELOADED)
+		on_reloaded(k, &c);
 }
 
-static void spawn_helper(struct keeper *k, const char *program)
-{
-	struct control c = {.kind = CONTROL_SPAWNED};
-	int fds[2] = {-1, -1};
-	pid_t pid = 0;
-	int slot = 0;
+/*
+ * A server has died
+ */
 
-	while (slot < HELPERS_MAX && k->helper_pids[slot])
-		slot++;
-	c.value = slot < HELPERS_MAX
-			  ? keyservice_spawn(NULL, program, &fds[0], &fds[1], &pid)
-			  : -EAGAIN;
-	if (!c.value) {
-		k->helper_pids[slot] = pid;
-		c.value = pid;
-	}
-	if (control_send(k->helpers[0], &c, fds, c.value > 0 ? 2 : 0))
-		log_dbg("the server is gone");
-	for (int i = 0; i < 2; i++) {
-		if (fds[i] >= 0)
-			close(fds[i]);
-	}
+/* The kernel has ended the connection: unmounted, or aborted by root. */
+bool keeper_connection_gone(const struct keeper *k)
+{
+	struct pollfd p = {.fd = k->session->head->fds[SESSION_FD_DEVICE]};
+
+	return poll(&p, 1, 0) > 0 && p.revents & (POLLERR | POLLNVAL);
 }
 
-static void reap_helper(struct keeper *k, pid_t pid)
+static bool is_final(struct keeper *k, int status)
 {
-	for (int i = 0; i < HELPERS_MAX; i++) {
-		if (pid > 0 && k->helper_pids[i] == pid)
-			kill(-pid, SIGKILL); /* its session; SIGCHLD clears the slot */
-	}
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return true;
+	if (k->killed || !history_has_served(k->session))
+		return true;
+	k->gone = keeper_connection_gone(k);
+	return k->gone;
 }
 
-static void on_helpers(struct keeper *k)
+/* It made room for a successor: no death. */
+static bool has_left(int status)
 {
-	struct control c;
+	return WIFEXITED(status) && WEXITSTATUS(status) == SERVE_LEFT;
+}
 
-	if (control_recv(k->helpers[0], &c, NULL, 0)) {
-		close(k->helpers[0]);
-		k->helpers[0] = -1;
+static void note_end(struct keeper *k, pid_t pid, int status)
+{
+	uint32_t generation = k->session->head->generation;
+	unsigned int cnt = session_in_flight(k->session);
+	bool killed = WIFSIGNALED(status);
+
+	if (has_left(status)) {
+		history_stalls(k->session);
 		return;
 	}
-	if (c.kind == CONTROL_SPAWN)
-		spawn_helper(k, c.path);
-	else if (c.kind == CONTROL_REAP)
-		reap_helper(k, c.value);
+	history_died(k->session, killed ? (uint32_t)WTERMSIG(status) : 0, cnt);
+	log_err("the server (pid %d, generation %u) %s %d with %u requests in flight; "
+		"generation %u takes over",
+		(int)pid, generation, killed ? "was killed by signal" : "ended with code",
+		killed ? WTERMSIG(status) : WEXITSTATUS(status), cnt, generation + 1);
 }
+
+/* READY and RELOADED may still lie in the socket. */
+static void last_words(struct keeper *k)
+{
+	struct pollfd p = {.fd = k->handshake[0], .events = POLLIN};
+
+	while (k->state != STARTING && poll(&p, 1, 0) > 0 && p.revents & POLLIN)
+		on_handshake(k);
+}
+
+static void on_server_end(struct keeper *k, pid_t pid, int status)
+{
+	uint64_t now = session_now_ms();
+	int64_t served_ms = -1;
+
+	last_words(k);
+	k->server = 0;
+	k->session->head->server_pid = 0;
+	if (upgrade_on_server_end(k, status))
+		return;
+	if (is_final(k, status)) {
+		k->server_status = has_left(status) ? 0 : status;
+		k->ended = true;
+		if (WIFSIGNALED(status))
+			log_err("the server (pid %d) was killed by signal %d", (int)pid,
+				WTERMSIG(status));
+		return;
+	}
+	note_end(k, pid, status);
+	if (k->ready_ms)
+		served_ms = (int64_t)(now - k->ready_ms);
+	k->restart_ms = now;
+	if (!has_left(status))
+		k->restart_ms += restart_pause_ms(&k->restart, status, served_ms);
+	keeper_clear_up(k);
+}
+
+static void restart_server(struct keeper *k)
+{
+	vcf_err_t err;
+
+	if (keeper_connection_gone(k)) {
+		k->gone = k->ended = true;
+		return;
+	}
+	if (session_now_ms() < k->restart_ms)
+		return;
+	err = keeper_start_server(k);
+	if (!err)
+		return;
+	log_err("the server cannot be started: %s", strerror(-err));
+	k->restart_ms = session_now_ms() + RESTART_PAUSE_MAX_MS;
+}
+
+/*
+ * The end of the mount
+ */
+
+/*
+ * Not by this process: with mapped files the kernel may have to write to the server first, which
+ * somebody must be there to restart.
+ */
+static void start_unmount(struct keeper *k)
+{
+	const char *mp = k->p->cfg->mountpoint;
+	int err = 0;
+
+	k->unmounter = fork();
+	if (k->unmounter < 0)
+		log_err("%s: cannot be unmounted: %s", mp, strerror(errno));
+	if (k->unmounter)
+		return;
+	close_range(3, ~0u, 0); /* the device above all */
+	if (umount2(mp, UMOUNT_NOFOLLOW) < 0) {
+		err = errno;
+		umount2(mp, MNT_DETACH | UMOUNT_NOFOLLOW);
+	}
+	_exit(err);
+}
+
+static void on_unmounter_end(struct keeper *k, int status)
+{
+	k->unmounter = 0;
+	if (WIFEXITED(status) && WEXITSTATUS(status))
+		log_info("%s: %s; detached, serving open files for %d s more",
+			 k->p->cfg->mountpoint, strerror(WEXITSTATUS(status)),
+			 STOP_GRACE_MS / 1000);
+}
+
+/* Unmounts; where files are open, the tree is detached at once and the users get a grace time. */
+static void on_stop(struct keeper *k)
+{
+	if (k->state == STARTING) {
+		if (k->server) /* else it has just ended: kill(0) would be for our callers */
+			kill(k->server, SIGTERM);
+		k->state = STOPPING;
+		return;
+	}
+	if (k->state == STOPPING) {
+		k->stop_ms = session_now_ms(); /* the second signal: now */
+		return;
+	}
+	upgrade_cancel(k);
+	k->state = STOPPING;
+	k->stop_ms = session_now_ms() + STOP_GRACE_MS;
+	k->session->head->stopping = 1;
+	start_unmount(k);
+}
+
+/* The unmount goes on by itself; here it is only the grace time that begins anew. */
+void keeper_recall_stop(struct keeper *k)
+{
+	if (!k->session->head->stopping)
+		return;
+	k->state = STOPPING;
+	k->stop_ms = session_now_ms() + STOP_GRACE_MS;
+}
+
+static void enforce_stop(struct keeper *k)
+{
+	uint64_t now = session_now_ms();
+
+	if (!k->stop_ms || now < k->stop_ms)
+		return;
+	if (!k->server) {
+		k->ended = true; /* between two generations */
+	} else if (now < k->stop_ms + KILL_GRACE_MS) {
+		kill(k->server, SIGTERM);
+	} else {
+		k->killed = true;
+		kill(k->server, SIGKILL); /* it hangs, perhaps in the disk */
+	}
+}
+
+/*
+ * The loop
+ */
 
 static void on_child(struct keeper *k)
 {
@@ -254,48 +343,13 @@ static void on_child(struct keeper *k)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		if (pid == k->server) {
-			k->server_gone = true;
-			k->server_status = status;
-			continue;
-		}
-		for (int i = 0; i < HELPERS_MAX; i++) {
-			if (k->helper_pids[i] == pid)
-				k->helper_pids[i] = 0;
-		}
+		if (pid == k->server)
+			on_server_end(k, pid, status);
+		else if (pid == k->unmounter)
+			on_unmounter_end(k, status);
+		else if (!upgrade_on_child(k, pid, status))
+			helpers_ended(&k->helpers, pid);
 	}
-}
-
-static time_t now_s(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec;
-}
-
-/* Unmounts; where files are open, the tree is detached at once and the users get a grace time. */
-static void on_stop(struct keeper *k)
-{
-	const char *mp = k->p->cfg->mountpoint;
-
-	if (k->state == STARTING) {
-		kill(k->server, SIGTERM);
-		k->state = STOPPING;
-		return;
-	}
-	if (k->state == STOPPING) {
-		k->stop_at = now_s(); /* the second signal: now */
-		return;
-	}
-	k->state = STOPPING;
-	k->stop_at = now_s() + STOP_GRACE_S;
-	if (umount2(mp, UMOUNT_NOFOLLOW) == 0)
-		return;
-	log_info("%s: %s; detached, serving open files for %d s more", mp,
-		 strerror(errno), STOP_GRACE_S);
-	if (umount2(mp, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
-		log_dbg("%s: detach: %s", mp, strerror(errno));
 }
 
 static void on_signal(struct keeper *k)
@@ -307,42 +361,121 @@ static void on_signal(struct keeper *k)
 			on_child(k);
 		else if (si.ssi_signo == SIGTERM || si.ssi_signo == SIGINT)
 			on_stop(k);
+		else if (si.ssi_signo == SIGHUP)
+			on_hangup(k);
 	}
+}
+
+static bool requests_wait(const struct keeper *k)
+{
+	struct pollfd p = {.fd = k->session->head->fds[SESSION_FD_DEVICE],
+			   .events = POLLIN};
+
+	return session_in_flight(k->session) > 0 || session_has_unbegun(k->session) ||
+	       (poll(&p, 1, 0) > 0 && p.revents & POLLIN);
+}
+
+/* How often to look; 0: not at all. */
+static int hang_tick_ms(const struct keeper *k)
+{
+	uint64_t ms = k->p->cfg->heartbeat_s * 250;
+
+	return (int)(ms < HANG_TICK_MS ? ms : HANG_TICK_MS);
+}
+
+/* One that takes over has more time. In its first start a server may wait for the key service. */
+static void check_hang(struct keeper *k)
+{
+	struct session_head *h = k->session->head;
+	uint64_t limit = k->p->cfg->heartbeat_s * 1000;
+	uint64_t silent;
+
+	if (!limit || !k->server || k->hung || !h->serving)
+		return;
+	silent = heartbeat_silent_ms(&k->watch, k->session, (uint64_t)hang_tick_ms(k));
+	if (!k->ready_ms && limit < HANG_START_MS)
+		limit = HANG_START_MS;
+	if (silent < limit || !requests_wait(k))
+		return;
+	k->hung = true;
+	log_err("the server (pid %d, generation %u) hangs: no sign of life for %u s, "
+		"%u requests in flight",
+		(int)k->server, h->generation, (unsigned int)(silent / 1000),
+		session_in_flight(k->session));
+	hangdump_log(k->server);
+	h->hangs++;
+	kill(k->server, SIGKILL);
+}
+
+static int sooner(int a, int b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+static int timeout_ms(const struct keeper *k)
+{
+	uint64_t now = session_now_ms();
+	int tick = hang_tick_ms(k);
+	int ms = upgrade_timeout_ms(&k->upgrade);
+
+	if (!k->server)
+		return sooner(ms, k->restart_ms > now ? (int)(k->restart_ms - now) : 0);
+	if (k->stop_ms)
+		return sooner(ms, STOP_TICK_MS);
+	return sooner(ms, tick && history_has_served(k->session) ? tick : -1);
+}
+
+static void wait_events(struct keeper *k)
+{
+	struct pollfd fds[] = {
+		{.fd = k->sigfd, .events = POLLIN},
+		{.fd = k->handshake[0], .events = POLLIN},
+		{.fd = k->requests[0], .events = POLLIN},
+		/* While nobody reads it: the end of the connection. */
+		{.fd = k->server ? -1 : k->session->head->fds[SESSION_FD_DEVICE]},
+		{.fd = -1},
+		{.fd = -1},
+	};
+
+	upgrade_poll(&k->upgrade, &fds[4]);
+	if (poll(fds, 4 + UPGRADE_FDS, timeout_ms(k)) <= 0)
+		return;
+	upgrade_on_events(k, &fds[4]);
+	if (fds[1].revents && k->server)
+		on_handshake(k);
+	if (fds[2].revents && k->server)
+		helpers_serve(&k->helpers, k->requests[0]);
+	if (fds[0].revents)
+		on_signal(k);
 }
 
 static void supervise(struct keeper *k)
 {
-	while (!k->server_gone) {
-		struct pollfd fds[] = {
-			{.fd = k->sigfd, .events = POLLIN},
-			{.fd = k->handshake[0], .events = POLLIN},
-			{.fd = k->helpers[0], .events = POLLIN},
-		};
-
-		if (poll(fds, 3, k->stop_at ? 200 : -1) < 0 && errno != EINTR)
-			break;
-		if (fds[0].revents)
-			on_signal(k);
-		if (fds[1].revents)
-			on_handshake(k);
-		if (fds[2].revents)
-			on_helpers(k);
-		if (k->stop_at && now_s() >= k->stop_at + KILL_GRACE_S && !k->server_gone)
-			kill(k->server, SIGKILL); /* it hangs, perhaps in the disk */
-		else if (k->stop_at && now_s() >= k->stop_at && !k->server_gone)
-			kill(k->server, SIGTERM);
+	while (!k->ended) {
+		wait_events(k);
+		check_hang(k);
+		upgrade_on_time(k);
+		enforce_stop(k);
+		if (!k->server && !k->ended)
+			restart_server(k);
 	}
 }
 
-static void end_helpers(struct keeper *k)
+/* Only the device matters: its end is the connection's. */
+static void let_go(struct keeper *k)
 {
-	for (int i = 0; i < HELPERS_MAX; i++) {
-		if (k->helper_pids[i])
-			kill(k->helper_pids[i], SIGTERM);
-	}
+	int *devfd = &k->session->head->fds[SESSION_FD_DEVICE];
+
+	upgrade_close(k);
+	helpers_end(&k->helpers);
+	if (*devfd >= 0)
+		close(STEAL_FD(devfd));
+	if (k->unmounter)
+		waitpid(k->unmounter, NULL, 0);
 }
 
-/* A mount that never served goes; one that did stays after a crash (see above). */
+/* A mount that never served goes; one that did stays after a crash, and answers ENOTCONN: below
+ * it programs would go on writing into an empty folder, or with overmount the ciphertext. */
 static void clean_mount(struct keeper *k, bool failed)
 {
 	const char *mp = k->p->cfg->mountpoint;
@@ -358,16 +491,13 @@ static void clean_mount(struct keeper *k, bool failed)
 		log_warn("%s: cannot be unmounted: %s", mp, strerror(errno));
 }
 
-/* What the server's end means. */
+/* What the last server's end means. */
 static int conclude(struct keeper *k)
 {
 	bool crashed = !WIFEXITED(k->server_status);
 	int code = crashed ? EXIT_FAILED : WEXITSTATUS(k->server_status);
 
-	if (crashed)
-		log_err("the server (pid %d) was killed by signal %d", (int)k->server,
-			WTERMSIG(k->server_status));
-	clean_mount(k, crashed || code);
+	clean_mount(k, crashed || code || k->gone);
 	if (k->state == STARTING && !code)
 		code = EXIT_FAILED;
 	tell_caller(k, code);
@@ -376,28 +506,65 @@ static int conclude(struct keeper *k)
 	return code;
 }
 
+static void init(struct keeper *k, const struct keeper_params *p)
+{
+	*k = (struct keeper){.p = p,
+			     .ready_fd = p->ready_fd,
+			     .sigfd = -1,
+			     .handshake = {-1, -1},
+			     .requests = {-1, -1}};
+	upgrade_init(&k->upgrade);
+	serve_harden();
+	if (hangdump_install())
+		log_dbg("no stacks of a server that hangs");
+}
+
+static int serve_mount(struct keeper *k)
+{
+	int code;
+
+	supervise(k);
+	let_go(k);
+	code = conclude(k);
+	session_free(k->session, false);
+	return code;
+}
+
 int keeper_run(const struct keeper_params *p)
 {
-	struct keeper k = {.p = p,
-			   .ready_fd = p->ready_fd,
-			   .rootfd = -1,
-			   .devfd = -1,
-			   .sigfd = -1,
-			   .handshake = {-1, -1},
-			   .helpers = {-1, -1}};
+	struct keeper k;
 	vcf_err_t err;
 	int code;
 
-	serve_harden();
-	err = open_all(&k);
+	init(&k, p);
+	err = keeper_open(&k);
 	if (!err)
-		err = start_server(&k);
-	if (err) {
-		code = exit_code_of(err);
-		tell_caller(&k, code);
-		return code;
-	}
-	supervise(&k);
-	end_helpers(&k);
-	return conclude(&k);
+		err = keeper_start_server(&k);
+	if (!err)
+		return serve_mount(&k);
+	code = exit_code_of(err);
+	tell_caller(&k, code);
+	if (k.session)
+		session_free(k.session, false);
+	return code;
+}
+
+int keeper_resume(const struct keeper_params *p, int tables_fd, bool back)
+{
+	struct keeper k;
+	vcf_err_t err;
+
+	init(&k, p);
+	err = session_attach(&k.session, tables_fd);
+	if (!err)
+		err = keeper_open_signals(&k);
+	if (err)
+		return exit_code_of(err);
+	k.state = SERVING;
+	keeper_recall_stop(&k);
+	k.session->head->keeper_pid = getpid();
+	keeper_pin_keys(&k);
+	upgrade_resume(&k, back);
+	keeper_clear_up(&k);
+	return serve_mount(&k);
 }

@@ -10,13 +10,22 @@
 #include <stdbool.h>
 
 #include "fs/config.h"
+#include "fs/config_source.h"
 
 struct keeper_params {
-	const struct config *cfg;
+	struct config *cfg; /* changes when a server has accepted a reload */
+	const struct config_source *source;
 	bool foreground;
 	bool with_plaintext;
 	int ready_fd; /* gets the exit code as one byte once it is known (0: mounted), or -1 */
 };
+
+/*
+ * Goes on with a mount in place of another program (upgrade.h), whose session's descriptor is
+ * tables_fd; `back`: as the one before that, which failed. Returns like keeper_run(); an exit code
+ * before anything was served leaves all to the anchor.
+ */
+int keeper_resume(const struct keeper_params *p, int tables_fd, bool back);
 
 /* Serves until unmounted; returns the exit code (exitcode.h). */
 int keeper_run(const struct keeper_params *p);

@@ -143,6 +143,90 @@ static int ask_file(void *arg, const struct treescan_file *f)
 	return 0;
 }
 
+enum { MOVES_MAX = 4096, WALKS_MAX = 8 };
+
+struct linked_moves {
+	char *paths[MOVES_MAX];
+	size_t cnt;
+	bool walk_again; /* a folder moved, or too many files */
+};
+
+void linked_moved(struct server *sv, const char *path, bool folder)
+{
+	struct linked_moves *m = sv->moves;
+	char *copy = !m || folder || m->cnt == MOVES_MAX ? NULL : strdup(path);
+
+	if (copy)
+		m->paths[m->cnt++] = copy;
+	else if (m)
+		m->walk_again = true;
+}
+
+/* The next of the files that moved; *again: the tree is to be walked again. NULL: none. */
+static char *next_move(struct server *sv, bool *again)
+{
+	SCOPED_LOCK(&sv->tree_lock);
+	struct linked_moves *m = sv->moves;
+
+	if (m->cnt)
+		return m->paths[--m->cnt];
+	*again = m->walk_again;
+	m->walk_again = false;
+	return NULL;
+}
+
+static vcf_err_t ask_moved(struct question *q, const char *path)
+{
+	auto_container struct container *c = NULL;
+	vcf_err_t err = load_header(q->sv->rootfd, path, &c);
+
+	if (!err)
+		mark(q, container_subject(c)->uuid, container_token(c)->key_id);
+	/* Gone, moved on (which was noted), no container. */
+	return err == -ENOENT || err == -ENODATA || err == -EPERM || err == -ELOOP ||
+			       err == -EISDIR || err == -ENOTDIR
+		       ? 0
+		       : err;
+}
+
+static vcf_err_t walk_once(struct question *q, bool *again)
+{
+	vcf_err_t err = treescan_all(q->sv->rootfd, q->sv->rules, ask_file, q);
+	char *path;
+
+	while ((path = next_move(q->sv, again))) {
+		if (!err)
+			err = ask_moved(q, path);
+		free(path);
+	}
+	return err;
+}
+
+static void set_moves(struct server *sv, struct linked_moves *m)
+{
+	SCOPED_LOCK(&sv->tree_lock);
+
+	sv->moves = m;
+}
+
+/* A rename may carry a container past the walk. */
+static vcf_err_t walk_all(struct question *q)
+{
+	auto_free struct linked_moves *m = calloc(1, sizeof(*m));
+	bool again = true;
+	vcf_err_t err = 0;
+
+	if (!m)
+		return -ENOMEM;
+	set_moves(q->sv, m);
+	for (int i = 0; again && !err; i++)
+		err = i < WALKS_MAX ? walk_once(q, &again) : -EAGAIN;
+	set_moves(q->sv, NULL);
+	while (m->cnt)
+		free(m->paths[--m->cnt]);
+	return err;
+}
+
 vcf_err_t linked_in_use(void *arg, const struct journal_entry *entries, size_t cnt,
 			bool *in_use)
 {
@@ -153,5 +237,5 @@ vcf_err_t linked_in_use(void *arg, const struct journal_entry *entries, size_t c
 		in_use[i] = sv->site &&
 			    sitekey_is(sv->site, entries[i].uuid, entries[i].key_id);
 	/* What cannot be looked at may be a container that uses it: then not now. */
-	return treescan_all(sv->rootfd, sv->rules, ask_file, &q);
+	return walk_all(&q);
 }

@@ -32,4 +32,10 @@ void linked_fini(struct linked *l);
 NODISCARD vcf_err_t linked_in_use(void *arg, const struct journal_entry *entries,
 				  size_t cnt, bool *in_use);
 
+/*
+ * Something has got that name (rename, link); sv->tree_lock is held. A walk that is under way may
+ * have passed the new place already and not come to the old one: it looks at these again.
+ */
+void linked_moved(struct server *sv, const char *path, bool folder);
+
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The program: one table of commands. */
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@ const struct command commands[] = {
 	{"mount", cmd_mount, CMD_MOUNT_USAGE, CMD_MOUNT_HELP},
 	{"umount", cmd_umount, CMD_UMOUNT_USAGE, CMD_UMOUNT_HELP},
 	{"status", cmd_status, CMD_STATUS_USAGE, CMD_STATUS_HELP},
+	{"upgrade", cmd_upgrade, CMD_UPGRADE_USAGE, CMD_UPGRADE_HELP},
 	{"info", cmd_info, CMD_INFO_USAGE, CMD_INFO_HELP},
 	{"check-config", cmd_check_config, CMD_CHECK_CONFIG_USAGE, CMD_CHECK_CONFIG_HELP},
 	{"check-tree", cmd_check_tree, CMD_CHECK_TREE_USAGE, CMD_CHECK_TREE_HELP},
@@ -23,12 +25,12 @@ const struct command commands[] = {
  * What the caller left open is none of ours; 0, 1 and 2 exist, so that no file of ours ever gets one
  * of these numbers.
  */
-static void settle_fds(void)
+static void settle_fds(bool keep)
 {
 	int fd;
 
-	close_range(3, ~0u, 0);
-
+	if (!keep)
+		close_range(3, ~0u, 0);
 	do {
 		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	} while (fd >= 0 && fd <= STDERR_FILENO);
@@ -36,11 +38,21 @@ static void settle_fds(void)
 		close(fd);
 }
 
+/* Executed by a keeper for an upgrade: all its descriptors are meant. */
+static bool from_keeper(int argc, char **argv)
+{
+	for (int i = 2; i < argc && i < 4; i++) {
+		if (strncmp(argv[i], "--session=", 10) == 0)
+			return true;
+	}
+	return false;
+}
+
 int main(int argc, char **argv)
 {
 	const struct command *c;
 
-	settle_fds();
+	settle_fds(from_keeper(argc, argv));
 	if (argc >= 2 &&
 	    (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) {
 		printf("vmcryptfs %s\n", VCF_VERSION);
@@ -48,6 +60,8 @@ int main(int argc, char **argv)
 	}
 	if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
 		return cmd_help(1, argv);
+	if (argc >= 2 && strcmp(argv[1], "upgrade-probe") == 0)
+		return cmd_upgrade_probe(argc - 1, argv + 1);
 	c = argc >= 2 ? command_find(argv[1]) : NULL;
 	if (!c) {
 		fprintf(stderr, "vmcryptfs: %s%s\nTry 'vmcryptfs help'.\n",

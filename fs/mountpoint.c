@@ -44,14 +44,19 @@ static void unescape(char *s)
 	*out = '\0';
 }
 
-/* Field 5 (mount point) and the type after " - " of a line of proc_pid_mountinfo(5). */
-static bool parse_line(char *line, char **point, char **type)
+struct mount_line {
+	unsigned int major, minor;
+	char *point, *type;
+};
+
+/* Fields 3 and 5 and the type after " - " of a line of proc_pid_mountinfo(5). */
+static bool parse_line(char *line, struct mount_line *out)
 {
 	char *sep = strstr(line, " - ");
 	char *p = line;
 	char *end;
 
-	if (!sep)
+	if (!sep || sscanf(line, "%*s %*s %u:%u", &out->major, &out->minor) != 2)
 		return false;
 	for (int i = 0; i < 4; i++) {
 		p = strchr(p, ' ');
@@ -63,9 +68,9 @@ static bool parse_line(char *line, char **point, char **type)
 		return false;
 	*end = '\0';
 	unescape(p);
-	*point = p;
-	*type = sep + 3;
-	end = strchr(*type, ' ');
+	out->point = p;
+	out->type = sep + 3;
+	end = strchr(out->type, ' ');
 	if (end)
 		*end = '\0';
 	return true;
@@ -78,8 +83,7 @@ static void close_file(FILE **f)
 }
 
 /* Calls fn for each mount, in order of mounting. */
-static vcf_err_t each_mount(void (*fn)(void *arg, const char *point, const char *type),
-			    void *arg)
+static vcf_err_t each_mount(void (*fn)(void *arg, const struct mount_line *m), void *arg)
 {
 	FILE *f __attribute__((cleanup(close_file))) =
 		fopen("/proc/self/mountinfo", "re");
@@ -89,10 +93,10 @@ static vcf_err_t each_mount(void (*fn)(void *arg, const char *point, const char 
 	if (!f)
 		return -errno;
 	while (getline(&line, &room, f) > 0) {
-		char *point, *type;
+		struct mount_line m;
 
-		if (parse_line(line, &point, &type))
-			fn(arg, point, type);
+		if (parse_line(line, &m))
+			fn(arg, &m);
 	}
 	return 0;
 }
@@ -103,12 +107,17 @@ struct wanted {
 	char best[PATH_MAX];
 };
 
-static void match_exact(void *arg, const char *point, const char *type)
+static bool is_our_type(const struct mount_line *m)
+{
+	return strcmp(m->type, MOUNTPOINT_TYPE) == 0;
+}
+
+static void match_exact(void *arg, const struct mount_line *m)
 {
 	struct wanted *w = arg;
 
-	if (strcmp(point, w->path) == 0)
-		w->ours = strcmp(type, MOUNTPOINT_TYPE) == 0; /* the last one is on top */
+	if (strcmp(m->point, w->path) == 0)
+		w->ours = is_our_type(m); /* the last one is on top */
 }
 
 int mountpoint_is_ours(const char *path)
@@ -119,17 +128,37 @@ int mountpoint_is_ours(const char *path)
 	return err ? err : w.ours;
 }
 
-static void match_prefix(void *arg, const char *point, const char *type)
+struct wanted_device {
+	unsigned int major, minor;
+	bool ours;
+};
+
+static void match_device(void *arg, const struct mount_line *m)
+{
+	struct wanted_device *w = arg;
+
+	if (m->major == w->major && m->minor == w->minor && is_our_type(m))
+		w->ours = true;
+}
+
+bool mountpoint_is_our_device(unsigned int major, unsigned int minor)
+{
+	struct wanted_device w = {.major = major, .minor = minor};
+
+	return each_mount(match_device, &w) == 0 && w.ours;
+}
+
+static void match_prefix(void *arg, const struct mount_line *m)
 {
 	struct wanted *w = arg;
-	size_t len = strlen(point);
+	size_t len = strlen(m->point);
 
-	if (strcmp(type, MOUNTPOINT_TYPE) != 0 || strncmp(w->path, point, len) != 0)
+	if (!is_our_type(m) || strncmp(w->path, m->point, len) != 0)
 		return;
 	if (w->path[len] && w->path[len] != '/')
 		return;
 	if (len >= strlen(w->best))
-		snprintf(w->best, sizeof(w->best), "%s", point);
+		snprintf(w->best, sizeof(w->best), "%s", m->point);
 }
 
 vcf_err_t mountpoint_of(const char *path, char *dst, size_t room)
@@ -149,12 +178,12 @@ struct visitor {
 	void *arg;
 };
 
-static void visit_ours(void *arg, const char *point, const char *type)
+static void visit_ours(void *arg, const struct mount_line *m)
 {
 	const struct visitor *v = arg;
 
-	if (strcmp(type, MOUNTPOINT_TYPE) == 0)
-		v->fn(v->arg, point);
+	if (is_our_type(m))
+		v->fn(v->arg, m->point);
 }
 
 vcf_err_t mountpoint_each(void (*fn)(void *arg, const char *mountpoint), void *arg)

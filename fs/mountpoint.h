@@ -23,6 +23,9 @@ NODISCARD vcf_err_t mountpoint_mount(const struct config *cfg, int devfd);
  */
 NODISCARD int mountpoint_is_ours(const char *path);
 
+/* Is this the device number of one of our mounts? Likewise. */
+NODISCARD bool mountpoint_is_our_device(unsigned int major, unsigned int minor);
+
 /* Detaches a mount whose daemon is gone (every access gives ENOTCONN). -errno. */
 NODISCARD vcf_err_t mountpoint_clean_stale(const char *path);
 

@@ -92,7 +92,8 @@ static vcf_err_t enter(struct server *sv, struct node *dir, const char *name, in
 		return err;
 	key.domain = placed.domain;
 	proto.cls = placed.cls;
-	err = state_node_lookup(sv->state, &key, &proto, dir, name, out, &fd_used);
+	err = state_node_lookup(sv->state, &key, &proto, dir, name, current_worker->slot,
+				out, &fd_used);
 	if (err)
 		return err;
 	(*out)->cls = placed.cls;
@@ -116,7 +117,7 @@ vcf_err_t node_lookup_fd(struct server *sv, struct node *dir, const char *name,
 		return err;
 	err = node_attr_of(sv, n, &e->attr);
 	if (err) {
-		state_node_forget(sv->state, n->id, 1);
+		state_node_unlookup(sv->state, n->id, current_worker->slot);
 		return err;
 	}
 	e->ino = n->id;
@@ -124,6 +125,19 @@ vcf_err_t node_lookup_fd(struct server *sv, struct node *dir, const char *name,
 	e->attr_timeout = sv->timeout_s;
 	e->entry_timeout = sv->timeout_s;
 	return 0;
+}
+
+void node_moved(struct server *sv, struct node *dir, const char *name, int pathfd)
+{
+	struct placed placed;
+	struct stat st;
+
+	if (fstatat(pathfd, "", &st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ||
+	    place(sv, dir, name, &st, &placed))
+		return;
+	state_node_moved(sv->state,
+			 &(struct node_key){st.st_dev, st.st_ino, placed.domain}, dir,
+			 name, placed.cls);
 }
 
 vcf_err_t node_lookup(struct server *sv, struct node *dir, const char *name,

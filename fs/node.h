@@ -27,6 +27,9 @@ NODISCARD vcf_err_t node_lookup(struct server *sv, struct node *dir, const char 
 NODISCARD vcf_err_t node_lookup_fd(struct server *sv, struct node *dir, const char *name,
 				   int pathfd, struct fuse_entry_param *e);
 
+/* What pathfd leads to has that name now: the node of it, if there is one, learns of it. */
+void node_moved(struct server *sv, struct node *dir, const char *name, int pathfd);
+
 /* Attributes as shown: an image's size is its plaintext size, its blocks are without header. */
 NODISCARD vcf_err_t node_attr(struct server *sv, struct node *n, struct stat *st);
 

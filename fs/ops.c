@@ -2,16 +2,21 @@
 #include "fs/ops.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/fuse.h>
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "fs/takeover.h"
+#include "util/crashpoint.h"
 #include "util/log.h"
+#include "util/tsan.h"
 
 /* Protocol bits younger than the headers of Debian 12 (linux/fuse.h of 6.6). */
 #define INIT_EXT (1u << 30)
@@ -86,6 +91,37 @@ struct handle *ops_handle(fuse_req_t req, fuse_ino_t ino, const struct fuse_file
 	if (!h)
 		ops_reply_err(req, -EBADF);
 	return h;
+}
+
+bool ops_intend(void)
+{
+	bool before = SESSION_NOTES && ops_slot()->intent;
+
+	if (SESSION_NOTES)
+		ops_slot()->intent = true;
+	CRASHPOINT("op-intent");
+	return before;
+}
+
+bool ops_exists(const struct node *dir, const char *name)
+{
+	struct stat st;
+
+	return SESSION_NOTES && fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+void ops_reply_entry(fuse_req_t req, struct fuse_entry_param *e)
+{
+	struct server *sv = ops_server(req);
+
+	if (fuse_reply_entry(req, e) == -ENOENT)
+		state_node_unlookup(sv->state, e->ino, ops_slot());
+}
+
+struct handle *ops_made_before(struct server *sv, uint64_t *id)
+{
+	*id = ops_slot()->handle;
+	return *id ? state_handle(sv->state, *id) : NULL;
 }
 
 void ops_parked(fuse_req_t req)
@@ -176,7 +212,13 @@ static void patch_init(struct server *sv, struct iovec *payload)
 	/* libfuse 3.14 knows PARALLEL_DIROPS as a wish but never tells the kernel. */
 	out->flags |= INIT_EXT | FUSE_PARALLEL_DIROPS;
 	out->flags2 |= DIRECT_IO_ALLOW_MMAP_HI;
-	if (!sv->inited && sv->on_init)
+	if (sv->inited)
+		return;
+	takeover_save_init(
+		sv, current_worker->req,
+		((const struct fuse_in_header *)(const void *)current_worker->req)->len);
+	CRASHPOINT("init-saved");
+	if (sv->on_init)
 		sv->on_init(sv->on_init_arg);
 	sv->inited = true;
 }
@@ -225,7 +267,11 @@ ssize_t ops_writev(int fd, struct iovec *iov, int count, void *userdata)
 	const struct fuse_out_header *out = iov[0].iov_base;
 	const struct fuse_in_header *in = w ? (const void *)w->req : NULL;
 	struct fuse_open_out *open;
+	ssize_t sent;
 
+	if (out->unique == TAKEOVER_INIT_UNIQUE)
+		return (ssize_t)out->len; /* the kernel had it at the mount */
+	CRASHPOINT("answer-begins");
 	if (in && count >= 2 && !out->error && out->unique == in->unique) {
 		open = open_out(in->opcode, &iov[1]);
 		if (open)
@@ -233,5 +279,8 @@ ssize_t ops_writev(int fd, struct iovec *iov, int count, void *userdata)
 		if (in->opcode == FUSE_INIT)
 			patch_init(sv, &iov[1]);
 	}
-	return sv->stream ? write_stream(sv, fd, iov, count) : writev(fd, iov, count);
+	TSAN_RELEASE(&sv->devfd);
+	sent = sv->stream ? write_stream(sv, fd, iov, count) : writev(fd, iov, count);
+	CRASHPOINT("answer-sent");
+	return sent;
 }

@@ -35,6 +35,27 @@ struct node *ops_dir(fuse_req_t req, fuse_ino_t parent, const char *name);
 struct handle *ops_handle(fuse_req_t req, fuse_ino_t ino,
 			  const struct fuse_file_info *fi);
 
+/* The slot of the request under way. */
+static inline struct session_slot *ops_slot(void)
+{
+	return current_worker->slot;
+}
+
+/*
+ * From here on the request's change may have been made: an earlier run may have come this far,
+ * which is what it returns. Whoever repeats it then takes "it is there already" (or "it is gone")
+ * for its own doing: the kernel has kept everybody else away.
+ */
+bool ops_intend(void);
+/* Is there something of that name? */
+bool ops_exists(const struct node *dir, const char *name);
+
+/* An answer with an entry: counts back if the caller went away. */
+void ops_reply_entry(fuse_req_t req, struct fuse_entry_param *e);
+
+/* The handle that an earlier run of this request made, or NULL. */
+struct handle *ops_made_before(struct server *sv, uint64_t *id);
+
 /* The request was parked: forget this run of it. */
 void ops_parked(fuse_req_t req);
 
@@ -101,6 +122,7 @@ NODISCARD vcf_err_t ops_image_truncate(struct server *sv, struct node *n,
  * Removal with the journal around it, used by unlink and rename-over (ops_remove.c).
  *
  *   removal_begin()   the target may be the last link of a container: journal the intent
+ *   removal_sync()    it succeeded, and there was an intent: the folder is synced
  *   removal_done()    err: what unlinkat/renameat2 said; cancels, or journals that it went
  *   removal_end()     wipes what nobody has open. No lock is held: a large file takes its time
  *
@@ -116,14 +138,20 @@ struct removal {
 };
 NODISCARD vcf_err_t removal_begin(struct removal *r, struct server *sv, struct node *dir,
 				  const char *name);
+void removal_sync(const struct node *dir);
 void removal_done(struct removal *r, vcf_err_t err);
 void removal_end(struct removal *r);
 /*
  * A header was just written to the file. If its last name went before, nobody journalled its
- * end, for there was no container yet: this does. -ESTALE: nobody has it open either, it is wiped.
+ * end, for there was no container yet: this does. uuid: the container's. -ESTALE: nobody has it
+ * open either, it is wiped.
  */
-NODISCARD vcf_err_t removal_of_new(struct server *sv, int pathfd, const char *path);
-/* The last handle of an unlinked container was closed. */
+NODISCARD vcf_err_t removal_of_new(struct server *sv, int pathfd, const char *path,
+				   const unsigned char uuid[UUID_LEN]);
+/*
+ * The last handle of an unlinked container was closed. fd: of it (ownership passes), or -errno; if
+ * it has a name after all nothing is wiped.
+ */
 void removal_finish(struct server *sv, uint64_t deletion, int fd, uint64_t data_off);
 
 #endif

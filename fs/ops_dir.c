@@ -31,12 +31,16 @@ void ops_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	if (!n)
 		return;
+	if (ops_made_before(sv, &fi->fh)) {
+		fuse_reply_open(req, fi);
+		return;
+	}
 	h.fd = openat(n->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (h.fd < 0) {
 		ops_reply_err(req, -errno);
 		return;
 	}
-	err = state_handle_add(sv->state, &h, n, &fi->fh);
+	err = state_handle_add(sv->state, &h, n, ops_slot(), &fi->fh);
 	if (err) {
 		close(h.fd);
 		ops_reply_err(req, err);
@@ -93,7 +97,7 @@ static size_t add_plus(struct filling *f, const struct dirent_raw *d)
 	size = fuse_add_direntry_plus(f->req, f->buf + f->used, f->len - f->used,
 				      d->d_name, &e, d->d_off);
 	if (size > f->len - f->used && e.ino)
-		state_node_forget(sv->state, e.ino, 1);
+		state_node_unlookup(sv->state, e.ino, ops_slot());
 	return size;
 }
 

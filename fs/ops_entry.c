@@ -22,20 +22,22 @@ void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	if (err)
 		ops_reply_err(req, err);
 	else
-		fuse_reply_entry(req, &e);
+		ops_reply_entry(req, &e);
 }
 
+/* It has no answer, so nobody can be asked whether it was done: the slot knows. */
 void ops_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
-	state_node_forget(ops_server(req)->state, ino, nlookup);
+	if (!ops_slot()->forget_cnt)
+		state_node_forget(ops_server(req)->state, ino, nlookup, ops_slot());
 	fuse_reply_none(req);
 }
 
 void ops_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = ops_slot()->forget_cnt; i < count; i++)
 		state_node_forget(ops_server(req)->state, forgets[i].ino,
-				  forgets[i].nlookup);
+				  forgets[i].nlookup, ops_slot());
 	fuse_reply_none(req);
 }
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "fs/ops.h"
+#include "util/crashpoint.h"
 #include "util/io.h"
 #include "util/log.h"
 
@@ -122,7 +123,7 @@ static vcf_err_t add_handle(struct server *sv, struct node *n, struct image_entr
 		return err;
 	if (direct)
 		h->flags |= HANDLE_DIRECT;
-	err = state_handle_add(sv->state, h, n, fh);
+	err = state_handle_add(sv->state, h, n, ops_slot(), fh);
 	if (err)
 		leave_entry(sv, e, h);
 	else
@@ -161,7 +162,26 @@ static vcf_err_t open_plain(struct server *sv, struct node *n, struct handle *h,
 	if (h->fd < 0)
 		return h->fd;
 	fi->direct_io = sv->dev_shared || (fi->flags & O_DIRECT);
-	return state_handle_add(sv->state, h, n, &fi->fh);
+	return state_handle_add(sv->state, h, n, ops_slot(), &fi->fh);
+}
+
+/* An earlier run of this request opened it: the answer is the same. */
+static bool opened_before(struct server *sv, struct fuse_file_info *fi)
+{
+	uint64_t id;
+	const struct handle *h = ops_made_before(sv, &id);
+
+	if (!h)
+		return false;
+	fi->fh = id;
+	if (h->kind == HANDLE_PLAIN) {
+		fi->direct_io = sv->dev_shared || (fi->flags & O_DIRECT);
+		return true;
+	}
+	fi->direct_io = !!(h->flags & HANDLE_DIRECT);
+	if (fi->direct_io)
+		current_worker->open_flags |= OPEN_PARALLEL_DIRECT_WRITES;
+	return true;
 }
 
 static vcf_err_t open_node(struct server *sv, struct node *n, int fd,
@@ -170,6 +190,11 @@ static vcf_err_t open_node(struct server *sv, struct node *n, int fd,
 	struct handle h = {.fd = fd, .direct_fd = -1};
 	vcf_err_t err;
 
+	if (opened_before(sv, fi)) {
+		if (fd >= 0)
+			close(fd);
+		return 0;
+	}
 	if (!S_ISREG(n->mode)) {
 		err = -EACCES; /* the kernel opens FIFOs and devices itself */
 	} else if (node_is_image(n)) {
@@ -230,11 +255,16 @@ static int create_backing(struct server *sv, fuse_req_t req, struct node *dir,
 	int want = O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_RDWR;
 	int fd, err;
 
-	(void)sv;
+	if (!ops_slot()->intent && ops_exists(dir, name))
+		return -EEXIST;
+	ops_intend();
 	ops_as_caller(req);
+	rwlock_rdlock(&sv->names_lock);
 	fd = openat(dir->fd, name, want | (flags & (O_SYNC | O_DSYNC)), mode);
 	err = errno;
+	rwlock_unlock(&sv->names_lock);
 	ops_as_us(req);
+	CRASHPOINT("file-made");
 	return fd < 0 ? -err : fd;
 }
 
@@ -246,7 +276,7 @@ static void reply_create(fuse_req_t req, struct fuse_entry_param *e,
 	lock_assert_none();
 	if (fuse_reply_create(req, e, fi) == -ENOENT) {
 		close_handle(sv, fi->fh);
-		state_node_forget(sv->state, e->ino, 1);
+		state_node_unlookup(sv->state, e->ino, ops_slot());
 	}
 }
 
@@ -260,8 +290,8 @@ static vcf_err_t create_or_open(fuse_req_t req, struct node *dir, const char *na
 	vcf_err_t err;
 	int pathfd;
 
-	/* Executed again after a wait, it finds what its first run made. */
-	if (fd < 0 && (fd != -EEXIST || (fi->flags & O_EXCL && !current_worker->resumed)))
+	/* Executed again after a wait or a death, it finds what its first run made. */
+	if (fd < 0 && (fd != -EEXIST || (fi->flags & O_EXCL && !ops_slot()->intent)))
 		return fd;
 	if (fd >= 0) {
 		pathfd = node_reopen_fd(sv, fd, O_PATH);
@@ -279,7 +309,7 @@ static vcf_err_t create_or_open(fuse_req_t req, struct node *dir, const char *na
 				: -1,
 			fi);
 	if (err)
-		state_node_forget(sv->state, e->ino, 1);
+		state_node_unlookup(sv->state, e->ino, ops_slot());
 	return err;
 }
 
@@ -321,16 +351,35 @@ static void read_plain(fuse_req_t req, const struct handle *h, size_t size, off_
 		fuse_reply_buf(req, (char *)w->io.buf, (size_t)n);
 }
 
-static void read_image(fuse_req_t req, const struct handle *h, size_t size, off_t off,
-		       const struct fuse_file_info *fi)
+/*
+ * No image: the file is empty, or it is one whose key a successor could not take over. -EINPROGRESS:
+ * parked.
+ */
+static vcf_err_t need_key(struct server *sv, fuse_ino_t ino, struct image_entry *e)
+{
+	struct node *n = state_node(sv->state, ino);
+
+	if (e->image || !e->lost)
+		return 0;
+	return n ? imagetable_prepare(sv->images, e, n, IMAGE_NEED_OPEN) : -ESTALE;
+}
+
+static void read_image(fuse_req_t req, fuse_ino_t ino, const struct handle *h,
+		       size_t size, off_t off, const struct fuse_file_info *fi)
 {
 	struct image_entry *e = ops_entry(ops_server(req), h);
 	struct image_file f = ops_image_file(h);
 	void *data;
 	ssize_t n;
+	vcf_err_t err = misaligned(h, fi, size, off) ? -EINVAL
+						     : need_key(ops_server(req), ino, e);
 
-	if (misaligned(h, fi, size, off)) {
-		ops_reply_err(req, -EINVAL);
+	if (err == -EINPROGRESS) {
+		ops_parked(req);
+		return;
+	}
+	if (err) {
+		ops_reply_err(req, err);
 		return;
 	}
 	if (!e->image) { /* no header: P = 0 */
@@ -344,7 +393,7 @@ static void read_image(fuse_req_t req, const struct handle *h, size_t size, off_
 		ops_reply_err(req, (vcf_err_t)n);
 		return;
 	}
-	e->bytes_read += (uint64_t)n;
+	e->record->bytes_read += (uint64_t)n;
 	lock_assert_none();
 	fuse_reply_buf(req, data, (size_t)n);
 }
@@ -354,13 +403,12 @@ void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 {
 	struct handle *h = ops_handle(req, ino, fi);
 
-	(void)ino;
 	if (!h)
 		return;
 	if (size > SERVER_MAX_IO)
 		ops_reply_err(req, -EINVAL);
 	else if (h->kind == HANDLE_IMAGE)
-		read_image(req, h, size, off, fi);
+		read_image(req, ino, h, size, off, fi);
 	else
 		read_plain(req, h, size, off);
 }
@@ -396,7 +444,7 @@ static vcf_err_t write_image(struct server *sv, fuse_ino_t ino, const struct han
 		log_err("%s: write of %zu bytes at %lld: %s", e->path, size,
 			(long long)off, strerror(-err));
 	else
-		e->bytes_written += size;
+		e->record->bytes_written += size;
 	return err;
 }
 
@@ -482,16 +530,44 @@ void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	ops_reply_err(req, 0);
 }
 
+static vcf_err_t sync_fd(int fd, int datasync)
+{
+	return (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
+}
+
+/*
+ * The kernel tells each open file of a write error once, so a death between fsync(2) and our answer
+ * would lose it. What fsync(2) said is noted; in case not even that was reached, whoever repeats
+ * the request syncs an open file that is kept for nothing else.
+ */
+static vcf_err_t sync_handle(struct server *sv, fuse_ino_t ino, const struct handle *h,
+			     int datasync)
+{
+	struct image_entry *e = h->kind == HANDLE_IMAGE ? ops_entry(sv, h) : NULL;
+	struct session_slot *slot = ops_slot();
+	struct node *n = state_node(sv->state, ino);
+	vcf_err_t err, err2 = 0;
+
+	if (slot->fsync_err)
+		return slot->fsync_err;
+	if (SESSION_NOTES && e && n)
+		imagetable_keep_sentinel(sv->images, e, n);
+	if (ops_intend() && e && e->record && e->record->sentinel_fd >= 0)
+		err2 = sync_fd(e->record->sentinel_fd, datasync);
+	err = sync_fd(h->fd, datasync);
+	CRASHPOINT("synced");
+	err = err ? err : err2;
+	slot->fsync_err = err;
+	return err;
+}
+
 void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct handle *h = ops_handle(req, ino, fi);
-	int rc;
 
-	(void)ino;
 	if (!h)
 		return;
-	rc = datasync ? fdatasync(h->fd) : fsync(h->fd);
-	ops_reply_err(req, rc < 0 ? -errno : 0);
+	ops_reply_err(req, sync_handle(ops_server(req), ino, h, datasync));
 }
 
 static vcf_err_t fallocate_image(struct server *sv, fuse_ino_t ino,
@@ -501,11 +577,11 @@ static vcf_err_t fallocate_image(struct server *sv, fuse_ino_t ino,
 	struct image_file f = ops_image_file(h);
 	vcf_err_t err = 0;
 
-	if (!(mode & FALLOC_FL_PUNCH_HOLE) || e->image)
-		err = need_header(sv, ino, e, NULL);
+	if (mode & FALLOC_FL_PUNCH_HOLE)
+		err = need_key(sv, ino, e);
 	else
-		return 0; /* a hole in nothing */
-	if (err)
+		err = need_header(sv, ino, e, NULL);
+	if (err || !e->image) /* a hole in nothing */
 		return err;
 	return image_fallocate(e->image, &f, &current_worker->io, mode, (uint64_t)off,
 			       (uint64_t)len);
@@ -533,14 +609,18 @@ void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t le
 		ops_reply_err(req, err);
 }
 
-static off_t seek(struct server *sv, const struct handle *h, off_t off, int whence)
+static off_t seek(struct server *sv, fuse_ino_t ino, const struct handle *h, off_t off,
+		  int whence)
 {
 	struct image_entry *e = h->kind == HANDLE_IMAGE ? ops_entry(sv, h) : NULL;
 	struct image_file f = ops_image_file(h);
+	vcf_err_t err = e ? need_key(sv, ino, e) : 0;
 	off_t pos;
 
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)
 		return -EINVAL;
+	if (err)
+		return err;
 	if (e)
 		return e->image ? image_seek(e->image, &f, (uint64_t)off, whence)
 				: -ENXIO;
@@ -554,12 +634,13 @@ void ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 	struct handle *h = ops_handle(req, ino, fi);
 	off_t pos;
 
-	(void)ino;
 	if (!h)
 		return;
-	pos = seek(ops_server(req), h, off, whence);
+	pos = seek(ops_server(req), ino, h, off, whence);
 	lock_assert_none();
-	if (pos < 0)
+	if (pos == -EINPROGRESS)
+		ops_parked(req);
+	else if (pos < 0)
 		ops_reply_err(req, (vcf_err_t)pos);
 	else
 		fuse_reply_lseek(req, pos);

@@ -10,28 +10,49 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fs/linked.h"
 #include "fs/ops.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 
-static void reply_new_entry(fuse_req_t req, struct node *dir, const char *name, int rc)
+/* again: an earlier run may have made it. */
+static void reply_new_entry(fuse_req_t req, struct node *dir, const char *name, int rc,
+			    bool again)
 {
 	struct fuse_entry_param e;
 	vcf_err_t err = rc < 0 ? -errno : 0;
 
+	CRASHPOINT("name-made");
 	ops_as_us(req);
+	if (again && err == -EEXIST)
+		err = 0;
 	if (!err)
 		err = node_lookup(ops_server(req), dir, name, &e);
 	if (err)
 		ops_reply_err(req, err);
 	else
-		fuse_reply_entry(req, &e);
+		ops_reply_entry(req, &e);
+}
+
+/* False after having replied EEXIST. Asked now, for later it could not be told from our own. */
+static bool may_make(fuse_req_t req, const struct node *dir, const char *name,
+		     bool *again)
+{
+	if (!ops_slot()->intent && ops_exists(dir, name)) {
+		ops_reply_err(req, -EEXIST);
+		return false;
+	}
+	*again = ops_intend();
+	return true;
 }
 
 void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	       dev_t rdev)
 {
+	struct server *sv = ops_server(req);
 	struct node *dir = ops_dir(req, parent, name);
+	bool again;
+	int rc;
 
 	if (!dir)
 		return;
@@ -41,37 +62,49 @@ void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 			-EPERM); /* the mount is nodev; a device node would lie there */
 		return;
 	}
+	if (!may_make(req, dir, name, &again))
+		return;
 	ops_as_caller(req);
-	reply_new_entry(req, dir, name, mknodat(dir->fd, name, mode, rdev));
+	rwlock_rdlock(&sv->names_lock);
+	rc = mknodat(dir->fd, name, mode, rdev);
+	rwlock_unlock(&sv->names_lock);
+	reply_new_entry(req, dir, name, rc, again);
 }
 
 void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct node *dir = ops_dir(req, parent, name);
+	bool again;
 
-	if (!dir)
+	if (!dir || !may_make(req, dir, name, &again))
 		return;
 	ops_as_caller(req);
-	reply_new_entry(req, dir, name, mkdirat(dir->fd, name, mode));
+	reply_new_entry(req, dir, name, mkdirat(dir->fd, name, mode), again);
 }
 
 void ops_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
 {
 	struct node *dir = ops_dir(req, parent, name);
+	bool again;
 
-	if (!dir)
+	if (!dir || !may_make(req, dir, name, &again))
 		return;
 	ops_as_caller(req);
-	reply_new_entry(req, dir, name, symlinkat(link, dir->fd, name));
+	reply_new_entry(req, dir, name, symlinkat(link, dir->fd, name), again);
 }
 
 void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct node *dir = ops_dir(req, parent, name);
+	vcf_err_t err;
+	bool again;
 
 	if (!dir)
 		return;
-	ops_reply_err(req, unlinkat(dir->fd, name, AT_REMOVEDIR) < 0 ? -errno : 0);
+	again = ops_intend();
+	err = unlinkat(dir->fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+	CRASHPOINT("folder-gone");
+	ops_reply_err(req, again && err == -ENOENT ? 0 : err);
 }
 
 static vcf_err_t link_node(struct server *sv, struct node *n, struct node *dir,
@@ -79,6 +112,7 @@ static vcf_err_t link_node(struct server *sv, struct node *n, struct node *dir,
 {
 	char from[STATE_PATH_MAX], to[STATE_PATH_MAX];
 	vcf_err_t err = state_path(sv->state, n, from);
+	bool again;
 
 	if (!err)
 		err = state_child_path(sv->state, dir, newname, to);
@@ -86,10 +120,17 @@ static vcf_err_t link_node(struct server *sv, struct node *n, struct node *dir,
 		err = rules_move_file(sv->rules, from, to);
 	if (err)
 		return err;
+	if (!ops_slot()->intent && ops_exists(dir, newname))
+		return -EEXIST;
+	again = ops_intend();
 	if (linkat(AT_FDCWD, node_fd_path(n->fd).path, dir->fd, newname,
 		   AT_SYMLINK_FOLLOW) < 0)
-		return -errno;
-	return 0;
+		err = -errno;
+	CRASHPOINT("linked");
+	err = again && err == -EEXIST ? 0 : err;
+	if (!err)
+		linked_moved(sv, to, false);
+	return err;
 }
 
 void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
@@ -102,15 +143,17 @@ void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *
 
 	if (!dir)
 		return;
+	rwlock_rdlock(&sv->names_lock);
 	mutex_lock(&sv->tree_lock);
 	err = link_node(sv, n, dir, newname);
 	mutex_unlock(&sv->tree_lock);
+	rwlock_unlock(&sv->names_lock);
 	if (!err)
 		err = node_lookup(sv, dir, newname, &e);
 	if (err)
 		ops_reply_err(req, err);
 	else
-		fuse_reply_entry(req, &e);
+		ops_reply_entry(req, &e);
 }
 
 /* One name that takes part in a rename. */
@@ -165,22 +208,46 @@ static vcf_err_t sync_source(struct server *sv, const struct side *from)
 	return fsync(fd) < 0 ? -errno : 0;
 }
 
-static void sync_folder(const struct node *dir)
+static bool is_inode(const struct side *s, uint64_t dev, uint64_t ino)
 {
-	auto_close int fd = openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0 || fsync(fd) < 0)
-		log_warn("a folder could not be synced after a rename: %s",
-			 strerror(errno));
+	return s->fd >= 0 && s->st.st_dev == dev && s->st.st_ino == ino;
 }
 
-/* The tables learn the new name of what is at `to` now. */
-static void moved(struct server *sv, const struct side *to)
+/* For whoever must tell whether the rename was done: what was where before. */
+static void note_sides(const struct side *from, const struct side *to)
 {
-	struct fuse_entry_param e;
+	struct session_slot *slot = ops_slot();
 
-	if (node_lookup(sv, to->dir, to->name, &e) == 0)
-		state_node_forget(sv->state, e.ino, 1); /* the lookup was only ours */
+	slot->made_dev = from->st.st_dev;
+	slot->made_ino = from->st.st_ino;
+	slot->gone_dev = to->fd >= 0 ? to->st.st_dev : 0;
+	slot->gone_ino = to->fd >= 0 ? to->st.st_ino : 0;
+	ops_intend();
+}
+
+/* An earlier run of this request has renamed already. Two names of one inode never change. */
+static bool done_before(const struct side *from, const struct side *to,
+			unsigned int flags)
+{
+	const struct session_slot *slot = ops_slot();
+
+	if (!slot->intent || !is_inode(to, slot->made_dev, slot->made_ino))
+		return false;
+	if (flags & RENAME_EXCHANGE)
+		return is_inode(from, slot->gone_dev, slot->gone_ino);
+	return from->fd < 0;
+}
+
+static vcf_err_t rename_now(const struct side *from, const struct side *to,
+			    unsigned int flags)
+{
+	vcf_err_t err = 0;
+
+	note_sides(from, to);
+	if (renameat2(from->dir->fd, from->name, to->dir->fd, to->name, flags) < 0)
+		err = -errno;
+	CRASHPOINT("rename-done");
+	return err;
 }
 
 static vcf_err_t rename_sides(struct server *sv, struct side *from, struct side *to,
@@ -190,8 +257,14 @@ static vcf_err_t rename_sides(struct server *sv, struct side *from, struct side 
 		to->fd >= 0 && !(flags & (RENAME_EXCHANGE | RENAME_NOREPLACE)) &&
 		S_ISREG(to->st.st_mode) &&
 		(to->st.st_ino != from->st.st_ino || to->st.st_dev != from->st.st_dev);
-	vcf_err_t err = allowed(sv, from, to);
+	vcf_err_t err;
 
+	if (done_before(from, to, flags)) {
+		if (ops_slot()->gone_ino)
+			removal_sync(to->dir);
+		return 0; /* takeover.c finishes what it replaced */
+	}
+	err = allowed(sv, from, to);
 	if (!err && flags & RENAME_EXCHANGE)
 		err = allowed(sv, to, from);
 	if (!err && over)
@@ -201,15 +274,22 @@ static vcf_err_t rename_sides(struct server *sv, struct side *from, struct side 
 	if (removal->deletion)
 		err = sync_source(sv, from);
 	CRASHPOINT("rename-synced");
-	if (!err &&
-	    renameat2(from->dir->fd, from->name, to->dir->fd, to->name, flags) < 0)
-		err = -errno;
-	CRASHPOINT("rename-done");
+	if (!err)
+		err = rename_now(from, to, flags);
 	if (!err && removal->deletion)
-		sync_folder(to->dir);
+		removal_sync(to->dir);
 	CRASHPOINT("rename-folder");
 	removal_done(removal, err);
 	return err;
+}
+
+/* The tables learn the new name of what is at a side now. */
+static void moved(struct server *sv, const struct side *s)
+{
+	auto_close int fd = openat(s->dir->fd, s->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd >= 0)
+		node_moved(sv, s->dir, s->name, fd);
 }
 
 static vcf_err_t rename_locked(struct server *sv, struct side *from, struct side *to,
@@ -220,8 +300,11 @@ static vcf_err_t rename_locked(struct server *sv, struct side *from, struct side
 	if (err)
 		return err;
 	moved(sv, to);
-	if (flags & RENAME_EXCHANGE)
+	linked_moved(sv, to->path, S_ISDIR(from->st.st_mode));
+	if (flags & RENAME_EXCHANGE) {
 		moved(sv, from);
+		linked_moved(sv, from->path, S_ISDIR(to->st.st_mode));
+	}
 	return 0;
 }
 
@@ -233,6 +316,7 @@ static vcf_err_t rename_names(struct server *sv, struct node *dir, const char *n
 	struct removal removal = {.fd = -1};
 	vcf_err_t err;
 
+	rwlock_rdlock(&sv->names_lock);
 	mutex_lock(&sv->tree_lock);
 	err = side_init(sv, &from, dir, name);
 	if (!err)
@@ -240,6 +324,7 @@ static vcf_err_t rename_names(struct server *sv, struct node *dir, const char *n
 	if (!err)
 		err = rename_locked(sv, &from, &to, flags, &removal);
 	mutex_unlock(&sv->tree_lock);
+	rwlock_unlock(&sv->names_lock);
 	removal_end(&removal);
 	if (from.fd >= 0)
 		close(from.fd);

@@ -3,7 +3,8 @@
  * Unlink, and the journal around the loss of a container's last name:
  *
  *   begin    the target is an image with one link: its header is read and the intent journalled
- *   (unlinkat or renameat2 by the caller)
+ *   (unlinkat or renameat2 by the caller, who syncs the folder where there is an intent: were
+ *   the name to come back with a power loss, it would lead to a header that is wiped)
  *   done     failed: cancelled. Succeeded: nlink 0 and no handle: the header is wiped in `end`;
  *            handles open: with the last of them; another link: cancelled.
  *   end      after tree_lock is given back
@@ -20,6 +21,7 @@
 
 #include "crypto/container.h"
 #include "fs/ops.h"
+#include "util/crashpoint.h"
 #include "util/io.h"
 #include "util/log.h"
 #include "util/text.h"
@@ -55,9 +57,15 @@ static vcf_err_t note_container(struct removal *r, int fd, const struct stat *st
 	n = io_pread_full(fd, hdr, CONTAINER_PEEK_LEN, 0);
 	if (n < 0)
 		return (vcf_err_t)n;
+	/* Without its magic it is an empty file, whatever else was written: removal_of_new() looks
+	 * when it is complete, and its secret is journalled as in use until then. */
+	if (io_is_zero(hdr, SESSION_PAGE_LEN))
+		return 0;
 	err = container_load_saved(&c, hdr, CONTAINER_PEEK_LEN, path);
 	if (err == -ENODATA || err == -EPERM)
 		return 0;
+	if (err == -EBADMSG && imagetable_is_busy(r->sv->images, r->dev, r->ino))
+		return 0; /* just being written: removal_of_new() will see that the name went */
 	if (err == -EBADMSG) {
 		log_warn("%s: its header is damaged: it goes, its secret stays at the "
 			 "service",
@@ -68,6 +76,9 @@ static vcf_err_t note_container(struct removal *r, int fd, const struct stat *st
 		return err;
 	r->data_off = container_subject(c)->data_off;
 	fill_intent(&intent, c, st, path);
+	if (r->sv->taking_over &&
+	    deletion_find(r->sv->deletions, intent.uuid, &r->deletion) == 0)
+		return 0; /* the run that died had noted it */
 	return deletion_begin(r->sv->deletions, &intent, hdr, &r->deletion);
 }
 
@@ -114,11 +125,35 @@ vcf_err_t removal_begin(struct removal *r, struct server *sv, struct node *dir,
 	return err;
 }
 
+void removal_sync(const struct node *dir)
+{
+	auto_close int fd = openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || fsync(fd) < 0)
+		log_warn("a folder could not be synced after a file was removed: %s",
+			 strerror(errno));
+}
+
+/*
+ * An entry that the journal could not be told the end of names an inode that may be another file's
+ * by now. What has a name is never wiped.
+ */
+static bool has_name(int fd)
+{
+	struct stat st;
+
+	return fd >= 0 && (fstat(fd, &st) < 0 || st.st_nlink);
+}
+
 void removal_finish(struct server *sv, uint64_t deletion, int fd, uint64_t data_off)
 {
 	auto_close int own = fd;
 
-	deletion_wipe(sv->deletions, deletion, own, data_off);
+	if (has_name(own))
+		deletion_gone(sv->deletions,
+			      deletion); /* the queue looks for its container */
+	else
+		deletion_wipe(sv->deletions, deletion, own, data_off);
 }
 
 static void removed(struct removal *r)
@@ -150,15 +185,18 @@ void removal_end(struct removal *r)
 		close(r->fd);
 }
 
-static vcf_err_t note_new(struct removal *r, const char *path)
+static vcf_err_t note_new(struct removal *r, const char *path,
+			  const unsigned char uuid[UUID_LEN])
 {
 	auto_close int fd = -1;
 	struct stat st;
+	uint64_t id;
 	vcf_err_t err;
 
 	if (fstatat(r->fd, "", &st, AT_EMPTY_PATH) < 0)
 		return -errno;
-	if (st.st_nlink)
+	/* Who took the name may have seen the whole header, and may be wiping it now. */
+	if (st.st_nlink || deletion_find(r->sv->deletions, uuid, &id) == 0)
 		return 0;
 	fd = node_reopen_fd(r->sv, r->fd, O_RDONLY);
 	if (fd < 0)
@@ -166,12 +204,15 @@ static vcf_err_t note_new(struct removal *r, const char *path)
 	r->dev = st.st_dev;
 	r->ino = st.st_ino;
 	err = note_container(r, fd, &st, path);
+	if (!err && r->deletion && fsync(fd) < 0) /* its folder is not known any more */
+		err = -errno;
 	if (!err && r->deletion)
 		removed(r);
 	return err;
 }
 
-vcf_err_t removal_of_new(struct server *sv, int pathfd, const char *path)
+vcf_err_t removal_of_new(struct server *sv, int pathfd, const char *path,
+			 const unsigned char uuid[UUID_LEN])
 {
 	struct removal r = {.sv = sv, .fd = fcntl(pathfd, F_DUPFD_CLOEXEC, 3)};
 	vcf_err_t err;
@@ -179,7 +220,7 @@ vcf_err_t removal_of_new(struct server *sv, int pathfd, const char *path)
 	if (r.fd < 0)
 		return -errno;
 	mutex_lock(&sv->tree_lock);
-	err = note_new(&r, path);
+	err = note_new(&r, path, uuid);
 	mutex_unlock(&sv->tree_lock);
 	if (!err && r.wipe)
 		err = -ESTALE;
@@ -192,9 +233,17 @@ static vcf_err_t unlink_locked(struct removal *removal, struct server *sv,
 {
 	vcf_err_t err = removal_begin(removal, sv, dir, name);
 
+	if (err == -ENOENT && ops_slot()->intent) {
+		removal_sync(dir);
+		return 0; /* done by the run that died; takeover.c finishes it */
+	}
 	if (err)
 		return err;
+	ops_intend();
 	err = unlinkat(dir->fd, name, 0) < 0 ? -errno : 0;
+	CRASHPOINT("name-gone");
+	if (!err && removal->deletion)
+		removal_sync(dir);
 	removal_done(removal, err);
 	return err;
 }

@@ -8,18 +8,53 @@
 #include <sys/xattr.h>
 
 #include "fs/ops.h"
+#include "fs/takeover.h"
+#include "util/crashpoint.h"
+
+static bool has_xattr(const struct node *n, const char *name)
+{
+	return getxattr(node_fd_path(n->fd).path, name, NULL, 0) >= 0;
+}
+
+/* XATTR_CREATE can succeed only once, so whether it may is asked before. */
+static vcf_err_t set_xattr(const struct node *n, const char *name, const char *value,
+			   size_t size, int flags)
+{
+	if (SESSION_NOTES && flags & XATTR_CREATE) {
+		if (!ops_slot()->intent && has_xattr(n, name))
+			return -EEXIST;
+		if (ops_intend())
+			flags &= ~XATTR_CREATE;
+	}
+	if (setxattr(node_fd_path(n->fd).path, name, value, size, flags) < 0)
+		return -errno;
+	return 0;
+}
+
+static vcf_err_t remove_xattr(const struct node *n, const char *name)
+{
+	bool again;
+
+	if (SESSION_NOTES && !ops_slot()->intent && !has_xattr(n, name) &&
+	    errno == ENODATA)
+		return -ENODATA;
+	again = ops_intend();
+	if (removexattr(node_fd_path(n->fd).path, name) < 0)
+		return again && errno == ENODATA ? 0 : -errno;
+	return 0;
+}
 
 void ops_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
 		  size_t size, int flags)
 {
 	struct node *n = ops_node(req, ino);
+	vcf_err_t err;
 
 	if (!n)
 		return;
-	if (setxattr(node_fd_path(n->fd).path, name, value, size, flags) < 0)
-		ops_reply_err(req, -errno);
-	else
-		ops_reply_err(req, 0);
+	err = set_xattr(n, name, value, size, flags);
+	CRASHPOINT("xattr-set");
+	ops_reply_err(req, err);
 }
 
 /* size 0 asks for the length only; `len` is what the call with buf returned. */
@@ -40,6 +75,7 @@ void ops_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 
 	if (!n)
 		return;
+	server_test_fault(name);
 	if (size && !(buf = malloc(size))) {
 		ops_reply_err(req, -ENOMEM);
 		return;
@@ -64,11 +100,11 @@ void ops_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 void ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
 	struct node *n = ops_node(req, ino);
+	vcf_err_t err;
 
 	if (!n)
 		return;
-	if (removexattr(node_fd_path(n->fd).path, name) < 0)
-		ops_reply_err(req, -errno);
-	else
-		ops_reply_err(req, 0);
+	err = remove_xattr(n, name);
+	CRASHPOINT("xattr-gone");
+	ops_reply_err(req, err);
 }

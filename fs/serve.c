@@ -3,9 +3,13 @@
 
 #include <errno.h>
 #include <linux/capability.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -16,7 +20,10 @@
 #include "crypto/keyservice.h"
 #include "fs/control.h"
 #include "fs/exitcode.h"
+#include "fs/heartbeat.h"
+#include "fs/history.h"
 #include "fs/mountpoint.h"
+#include "fs/reload.h"
 #include "fs/server.h"
 #include "fs/status.h"
 #include "util/log.h"
@@ -52,9 +59,16 @@ static void drop_sys_resource(void)
 
 /* The keeper's side of starting helpers; falls back to our own when the keeper is gone. */
 struct spawner {
-	int sock;
+	int sock, keeper;     /* its pidfd */
 	pthread_mutex_t lock; /* one exchange at a time */
 };
+
+static bool has_ended(int pidfd)
+{
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0;
+}
 
 static vcf_err_t ask_keeper(struct spawner *s, const char *program, int fds[2],
 			    pid_t *pid)
@@ -64,6 +78,8 @@ static vcf_err_t ask_keeper(struct spawner *s, const char *program, int fds[2],
 
 	snprintf(c.path, sizeof(c.path), "%s", program);
 	err = control_send(s->sock, &c, NULL, 0);
+	if (!err)
+		err = control_wait(s->sock, s->keeper);
 	if (!err)
 		err = control_recv(s->sock, &c, fds, 2);
 	if (err)
@@ -84,12 +100,10 @@ static vcf_err_t spawn_by_keeper(void *arg, const char *program, int *to, int *f
 	vcf_err_t err;
 
 	pthread_mutex_lock(&s->lock);
-	err = ask_keeper(s, program, fds, pid);
+	err = has_ended(s->keeper) ? -EPIPE : ask_keeper(s, program, fds, pid);
 	pthread_mutex_unlock(&s->lock);
-	if (err == -EPIPE || err == -ECONNRESET) {
-		log_warn("the keeper is gone: this mount is served without supervision");
+	if (err == -EPIPE || err == -ECONNRESET)
 		return keyservice_spawn(NULL, program, to, from, pid);
-	}
 	if (err)
 		return err;
 	*to = fds[0];
@@ -103,7 +117,7 @@ static void reap_by_keeper(void *arg, pid_t pid)
 	struct control c = {.kind = CONTROL_REAP, .value = pid};
 
 	pthread_mutex_lock(&s->lock);
-	if (control_send(s->sock, &c, NULL, 0))
+	if (has_ended(s->keeper) || control_send(s->sock, &c, NULL, 0))
 		keyservice_reap(NULL, pid);
 	pthread_mutex_unlock(&s->lock);
 }
@@ -113,34 +127,49 @@ static void tell_ready(void *arg)
 	const struct serve_params *p = arg;
 	struct control c = {.kind = CONTROL_READY};
 
+	history_serves(p->session);
 	if (control_send(p->handshake, &c, NULL, 0))
 		log_warn("the keeper does not listen");
 	if (!p->foreground)
 		log_leave_terminal();
 }
 
-static vcf_err_t wait_mounted(const struct serve_params *p)
+/* Where an earlier server has served, the mount is there. */
+static vcf_err_t wait_mounted(const struct serve_params *p, int keeper_fd)
 {
 	struct control c = {.kind = CONTROL_PREPARED};
-	vcf_err_t err = control_send(p->handshake, &c, NULL, 0);
+	vcf_err_t err;
 
+	if (history_has_served(p->session))
+		return 0;
+	err = control_send(p->handshake, &c, NULL, 0);
+	if (!err)
+		err = control_wait(p->handshake, keeper_fd);
 	if (!err)
 		err = control_recv(p->handshake, &c, NULL, 0);
 	return !err && c.kind != CONTROL_MOUNTED ? -ECANCELED : err;
 }
 
-static volatile sig_atomic_t stop_asked;
+static _Atomic bool stop_asked, leave_asked;
 static struct server *_Atomic running;
 
 /* SIGTERM comes from the keeper when it has waited long enough. */
 static void on_term(int sig)
 {
 	struct server *sv = running;
+	int saved = errno;
 
 	(void)sig;
-	stop_asked = 1;
+	stop_asked = true;
 	if (sv)
 		server_stop(sv);
+	errno = saved;
+}
+
+static void on_leave(int sig)
+{
+	leave_asked = true;
+	on_term(sig);
 }
 
 /* A refusal (plaintext below) is told apart from a missing right. */
@@ -153,13 +182,20 @@ static int refusal_code(vcf_err_t err)
 	return err == -EINVAL ? EXIT_CONFIG : exit_code_of(err);
 }
 
-static vcf_err_t run(struct server *sv, const struct serve_params *p)
+static vcf_err_t run(struct server *sv, const struct serve_params *p, int keeper_fd)
 {
 	struct status_socket *status = NULL;
-	vcf_err_t err = wait_mounted(p);
+	struct heartbeat *hb = NULL;
+	struct reload_listener *reload = NULL;
+	vcf_err_t err = wait_mounted(p, keeper_fd);
 
 	if (!err)
-		err = status_listen(&status, sv);
+		err = status_listen(&status, sv, p->session);
+	if (!err)
+		err = heartbeat_start(&hb, p->session, keeper_fd,
+				      (unsigned int)p->cfg->heartbeat_s);
+	if (!err)
+		err = reload_listen(&reload, sv, p->source, p->handshake);
 	if (!err)
 		err = server_start(sv, tell_ready, (void *)(uintptr_t)p);
 	running = sv;
@@ -167,6 +203,10 @@ static vcf_err_t run(struct server *sv, const struct serve_params *p)
 		server_stop(sv);
 	server_wait(sv);
 	running = NULL;
+	if (reload)
+		reload_unlisten(reload);
+	if (hb)
+		heartbeat_stop(hb);
 	if (status)
 		status_close(status);
 	return err;
@@ -175,24 +215,47 @@ static vcf_err_t run(struct server *sv, const struct serve_params *p)
 static void set_term_handler(void)
 {
 	const struct sigaction sa = {.sa_handler = on_term};
-	sigset_t none;
+	const struct sigaction leave = {.sa_handler = on_leave};
+	sigset_t hangup;
 
 	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SERVE_LEAVE_SIGNAL, &leave, NULL);
 	signal(SIGINT, SIG_IGN); /* a terminal's Ctrl-C is the keeper's business */
-	signal(SIGHUP, SIG_IGN);
+	signal(SIGHUP, SIG_DFL); /* blocked, for reload_listen() */
 	signal(SIGCHLD, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	sigemptyset(&hangup);
+	sigaddset(&hangup, SIGHUP);
+	sigprocmask(SIG_SETMASK, &hangup, NULL);
 }
 
-int serve(const struct serve_params *p)
+/*
+ * The keeper's pidfd; it may have died already, and its number been taken by another. Our own
+ * number is noted before: should the keeper die without having done so, an anchor that takes its
+ * place finds it there, or else we find here that it is dead. Never are there two servers.
+ */
+static int open_keeper(const struct serve_params *p)
 {
-	struct spawner spawner = {.sock = p->helpers, .lock = PTHREAD_MUTEX_INITIALIZER};
+	int fd;
+
+	p->session->head->server_pid = getpid();
+	fd = (int)syscall(SYS_pidfd_open, p->keeper_pid, 0);
+	if (getppid() != p->keeper_pid)
+		kill(getpid(), SIGKILL); /* as if it had died a moment earlier */
+	return fd;
+}
+
+static int serve(const struct serve_params *p)
+{
+	auto_close int keeper_fd = open_keeper(p);
+	struct spawner spawner = {.sock = p->helpers,
+				  .keeper = keeper_fd,
+				  .lock = PTHREAD_MUTEX_INITIALIZER};
 	char journal[4096], site[4096];
 	struct server_params sp = {
 		.cfg = p->cfg,
 		.rootfd = p->rootfd,
 		.devfd = p->devfd,
+		.session = p->session,
 		.with_plaintext = p->with_plaintext,
 		.journal_path = journal,
 		.site_path = site,
@@ -213,15 +276,60 @@ int serve(const struct serve_params *p)
 	if (!err)
 		err = server_new(&sv, &sp);
 	if (err) {
-		log_err("not mounted: %s",
+		log_err("%s: %s",
+			history_has_served(p->session) ? "cannot take over"
+						       : "not mounted",
 			err == -ENOTCONN ? "the key helper is missing or does not start"
 					 : strerror(-err));
 		return refusal_code(err);
 	}
 	sv->keeper_pid = p->keeper_pid;
-	err = run(sv, p);
+	err = run(sv, p, keeper_fd);
 	if (!err && sv->failed)
 		err = -EIO;
+	/* What was not ended by unmounting goes on: the session is the next one's. */
+	if ((err || leave_asked) && history_has_served(p->session))
+		_exit(err ? exit_code_of(err) : SERVE_LEFT);
 	server_free(sv);
 	return exit_code_of(err);
+}
+
+struct service {
+	const struct serve_params *params;
+	int code;
+};
+
+static void *serve_thread(void *arg)
+{
+	struct service *s = arg;
+
+	s->code = serve(s->params);
+	return NULL;
+}
+
+/*
+ * In the clone. The C library takes its first thread for the keeper's, by its id: locks that
+ * check their owner would not work there.
+ */
+static void __attribute__((noreturn)) serve_in_thread(const struct serve_params *p)
+{
+	struct service s = {.params = p, .code = EXIT_FAILED};
+	pthread_t thread;
+	int rc = pthread_create(&thread, NULL, serve_thread, &s);
+
+	if (rc)
+		log_err("no thread: %s", strerror(rc));
+	else
+		pthread_join(thread, NULL);
+	exit(s.code);
+}
+
+/* Sanitizers do not mind (gcc 12's and clang 14's find races and leaks in the clone). */
+pid_t serve_start(const struct serve_params *p)
+{
+	long pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+
+	if (pid == 0)
+		serve_in_thread(p);
+	return pid < 0 ? -errno : (pid_t)pid;
 }

@@ -6,12 +6,20 @@
 #ifndef VCF_FS_SERVE_H
 #define VCF_FS_SERVE_H
 
+#include <signal.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "fs/config.h"
+#include "fs/config_source.h"
+#include "util/err.h"
+
+struct session;
 
 struct serve_params {
 	const struct config *cfg;
+	const struct config_source *source; /* of cfg, for a reload */
+	struct session *session;
 	int rootfd, devfd;
 	int handshake; /* socket to the keeper */
 	int helpers;   /* socket to the keeper, for helpers */
@@ -20,8 +28,15 @@ struct serve_params {
 	bool foreground;
 };
 
-/* Runs in the child; returns its exit code. */
-int serve(const struct serve_params *p);
+/*
+ * Starts the server as a clone that shares the table of descriptors and nothing else; its exit
+ * code tells how it went. Returns its pid or -errno. SERVE_LEAVE_SIGNAL makes room for a successor:
+ * it ends, with SERVE_LEFT, after the requests that it has begun, and leaves the session as it is.
+ */
+#define SERVE_LEAVE_SIGNAL (SIGRTMIN + 1)
+enum { SERVE_LEFT = 100 }; /* none of exitcode.h: the keeper's alone */
+
+NODISCARD pid_t serve_start(const struct serve_params *p);
 
 /* No core dumps, no ptrace by others: each process does it for itself. */
 void serve_harden(void);

@@ -22,12 +22,17 @@
 #include "fs/deferred.h"
 #include "fs/imagetable.h"
 #include "fs/keycheck.h"
+#include "fs/keysettings.h"
 #include "fs/linked.h"
 #include "fs/ops.h"
+#include "fs/reload.h"
 #include "fs/sitekey.h"
+#include "fs/takeover.h"
+#include "util/crashpoint.h"
 #include "util/log.h"
 
-enum { EXECUTORS = 4, WORKERS_MIN = 4, WORKERS_MAX = 64 };
+enum { EXECUTORS = 4, WORKERS_MIN = 4, WORKERS_MAX = SESSION_WORKERS_MAX };
+_Static_assert((int)EXECUTORS <= (int)SESSION_EXECUTORS_MAX, "each has a slot");
 
 static unsigned int pick_workers(const struct config *cfg)
 {
@@ -61,6 +66,38 @@ void server_raise_limits(void)
 	}
 }
 
+/* A death in between leaves either, and the sweep closes the other one. */
+static void swap_fd(int *named, int fd)
+{
+	int old = *named;
+
+	*named = fd;
+	close(old);
+}
+
+static vcf_err_t start_keytable(struct server *sv, bool *hidden)
+{
+	int *fd = &sv->session->head->fds[SESSION_FD_KEYS];
+	size_t dropped;
+	vcf_err_t err;
+
+	*hidden = true; /* it was said once */
+	if (sv->taking_over) {
+		err = keytable_attach(&sv->keys, *fd, SERVER_KEYS_MAX, &dropped);
+		if (!err)
+			swap_fd(fd, keytable_fd(sv->keys));
+		if (!err && dropped)
+			log_err("%zu volume keys were damaged and dropped; their images are "
+				"unlocked again",
+				dropped);
+		return err;
+	}
+	err = keytable_new(&sv->keys, SERVER_KEYS_MAX, hidden);
+	if (!err)
+		*fd = keytable_fd(sv->keys);
+	return err;
+}
+
 static vcf_err_t init_crypto(struct server *sv)
 {
 	bool hidden;
@@ -71,7 +108,7 @@ static vcf_err_t init_crypto(struct server *sv)
 	if (!err)
 		err = container_init();
 	if (!err)
-		err = keytable_new(&sv->keys, SERVER_KEYS_MAX, &hidden);
+		err = start_keytable(sv, &hidden);
 	if (!err && !hidden)
 		log_info("memfd_secret is not available: volume keys lie in locked "
 			 "memory that "
@@ -79,40 +116,19 @@ static vcf_err_t init_crypto(struct server *sv)
 	return err;
 }
 
-/* One try's share of the whole time: a helper that hangs should leave time for another one. */
-static unsigned int try_ms(const struct config *cfg)
-{
-	uint64_t all = cfg->timeout_s * 1000;
-	uint64_t ms = all / 2 > 20000 ? 20000 : all / 2;
-
-	if (ms < 5000)
-		ms = all < 5000 ? all : 5000;
-	return (unsigned int)ms;
-}
-
 static vcf_err_t start_keyservice(struct server *sv, const struct server_params *p)
 {
-	char program[4096];
-	struct keyservice_option *options = NULL;
-	struct keyservice_config kc = {
-		.name = p->cfg->service_name,
-		.helper = program,
-		.children = (unsigned int)p->cfg->children,
-		.timeout_s = (unsigned int)p->cfg->timeout_s,
-		.request_timeout_ms = try_ms(p->cfg),
-		.spawn = p->spawn,
-		.reap = p->reap,
-		.spawn_arg = p->spawn_arg,
-	};
-	vcf_err_t err = keyservice_find_program(program, sizeof(program), p->cfg->helper);
+	struct keysettings s;
+	vcf_err_t err = keysettings_init(&s, p->cfg);
 
-	if (err)
-		return -ENOTCONN; /* it was logged why */
-	err = config_helper_section(p->cfg, &options, &kc.option_cnt);
-	kc.options = options;
+	s.kc.spawn = p->spawn;
+	s.kc.reap = p->reap;
+	s.kc.spawn_arg = p->spawn_arg;
+	s.kc.kept = p->session ? p->session->head->helpers : NULL;
+	s.kc.kept_cnt = SESSION_HELPERS_MAX;
 	if (!err)
-		err = keyservice_new(&sv->keyservice, &kc);
-	free(options);
+		err = keyservice_new(&sv->keyservice, &s.kc);
+	keysettings_fini(&s);
 	return err;
 }
 
@@ -120,8 +136,9 @@ static vcf_err_t start_helper(struct server *sv, const struct server_params *p)
 {
 	vcf_err_t err = start_keyservice(sv, p);
 
-	if (!err)
-		err = keycheck_start(sv->keyservice);
+	if (err || sv->taking_over) /* guests must not wait for the service */
+		return err;
+	err = keycheck_start(sv->keyservice);
 	if (!err)
 		keycheck_warn(p->cfg, sv->rootfd);
 	return err;
@@ -150,8 +167,10 @@ static vcf_err_t start_deletions(struct server *sv, struct linked *l)
 		struct linked *l;
 		struct sitekey *site;
 	} both = {l, sv->site};
-	vcf_err_t err = deletion_recover(sv->journal, &dc, is_linked, &both);
+	vcf_err_t err = 0;
 
+	if (!sv->taking_over)
+		err = deletion_recover(sv->journal, &dc, is_linked, &both);
 	if (err)
 		return err;
 	return deletion_queue_new(&sv->deletions, sv->journal, sv->keyservice, &dc);
@@ -187,7 +206,10 @@ static vcf_err_t start_keys(struct server *sv, const struct server_params *p)
 				  p->cfg->service_name, (unsigned int)p->cfg->reserve);
 	if (!err)
 		err = sitekey_new(&sv->site, sv->keyservice, sv->reserve, p->site_path);
-	return err ? err : settle_tree(sv, p);
+	if (err)
+		return err;
+	/* Who takes over has no time for a walk, and knows from the session what it needs. */
+	return sv->taking_over ? start_deletions(sv, NULL) : settle_tree(sv, p);
 }
 
 static void tick(struct server *sv)
@@ -198,10 +220,12 @@ static void tick(struct server *sv)
 
 static vcf_err_t start_tables(struct server *sv, const struct server_params *p)
 {
-	vcf_err_t err = config_make_rules(p->cfg, &sv->rules);
+	struct rules *rules = NULL;
+	vcf_err_t err = config_make_rules(p->cfg, &rules);
 
+	sv->rules = rules;
 	if (!err)
-		err = state_new(&sv->state, p->rootfd);
+		err = state_new(&sv->state, sv->session, p->rootfd);
 	if (!err)
 		err = imagetable_new(&sv->images, sv);
 	if (!err)
@@ -221,7 +245,7 @@ static vcf_err_t start_tables(struct server *sv, const struct server_params *p)
 /* Locked buffers are worth more than many threads, but a few threads there must be. */
 static bool enough_workers(struct server *sv, unsigned int cnt)
 {
-	if (sv->workers[cnt].locked)
+	if (sv->workers[cnt].locked || sv->taking_over)
 		return false;
 	if (cnt == 0)
 		log_warn("request buffers cannot be locked in memory: guests' data may "
@@ -232,13 +256,17 @@ static bool enough_workers(struct server *sv, unsigned int cnt)
 
 static vcf_err_t start_workers(struct server *sv)
 {
+	vcf_err_t err;
+
+	err = session_map_buffers(sv->session);
+	if (err)
+		return err;
 	sv->worker_cnt = pick_workers(sv->cfg);
 	sv->workers = calloc(sv->worker_cnt, sizeof(*sv->workers));
 	if (!sv->workers)
 		return -ENOMEM;
 	for (unsigned int i = 0; i < sv->worker_cnt; i++) {
-		vcf_err_t err = worker_init(&sv->workers[i], sv);
-
+		err = worker_init(&sv->workers[i], sv, i);
 		if (err)
 			return err;
 		if (!enough_workers(sv, i))
@@ -273,7 +301,9 @@ static vcf_err_t start_session(struct server *sv)
 	if (!sv->se)
 		return -ENOMEM;
 	rc = fuse_session_custom_io(sv->se, &io, sv->devfd);
-	return rc < 0 ? rc : 0;
+	if (rc < 0)
+		return rc;
+	return sv->taking_over ? takeover_init(sv) : 0;
 }
 
 static void do_nothing(int sig)
@@ -298,6 +328,7 @@ static vcf_err_t fill_server(struct server *sv, const struct server_params *p)
 	vcf_err_t err;
 
 	set_signals();
+	server_guard();
 	sv->procfd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (sv->procfd < 0) {
 		log_err("/proc is needed: %s", strerror(errno));
@@ -310,7 +341,23 @@ static vcf_err_t fill_server(struct server *sv, const struct server_params *p)
 		err = start_keys(sv, p);
 	if (!err)
 		err = start_workers(sv);
-	return err ? err : start_session(sv);
+	if (!err)
+		err = start_session(sv);
+	return err || !sv->taking_over ? err : takeover_images(sv);
+}
+
+static vcf_err_t find_session(struct server *sv)
+{
+	vcf_err_t err = 0;
+
+	sv->own_session = !sv->session;
+	if (sv->own_session)
+		err = session_new(&sv->session);
+	else
+		sv->taking_over = sv->session->head->serving > 0;
+	if (sv->taking_over)
+		CRASHPOINT_TAKEN_OVER();
+	return err;
 }
 
 vcf_err_t server_new(struct server **out, const struct server_params *p)
@@ -321,6 +368,7 @@ vcf_err_t server_new(struct server **out, const struct server_params *p)
 	if (!sv)
 		return -ENOMEM;
 	sv->cfg = p->cfg;
+	sv->session = p->session;
 	sv->rootfd = p->rootfd;
 	sv->devfd = p->devfd;
 	sv->stream = p->stream;
@@ -331,10 +379,14 @@ vcf_err_t server_new(struct server **out, const struct server_params *p)
 	pthread_mutex_init(&sv->stream_in_lock, NULL);
 	pthread_mutex_init(&sv->stream_out_lock, NULL);
 	mutex_init(&sv->tree_lock, RANK_TREE);
+	rwlock_init(&sv->names_lock, RANK_NAMES);
 	sem_init(&sv->ending, 0, 0);
-	err = fill_server(sv, p);
+	err = find_session(sv);
+	if (!err)
+		err = fill_server(sv, p);
 	if (err) {
-		server_free(sv);
+		if (!sv->taking_over) /* else all of it is for the next try of another process */
+			server_free(sv);
 		return err;
 	}
 	*out = sv;
@@ -392,10 +444,14 @@ void server_free(struct server *sv)
 		munmap(sv->handle_entry, STATE_HANDLES_MAX * sizeof(*sv->handle_entry));
 	if (sv->rules)
 		rules_free(sv->rules);
+	reload_free_kept(sv);
 	if (sv->procfd >= 0)
 		close(sv->procfd);
+	if (sv->session && sv->own_session)
+		session_free(sv->session, true);
 	sem_destroy(&sv->ending);
 	mutex_fini(&sv->tree_lock);
+	rwlock_fini(&sv->names_lock);
 	pthread_mutex_destroy(&sv->stream_in_lock);
 	pthread_mutex_destroy(&sv->stream_out_lock);
 	free(sv);

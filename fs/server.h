@@ -28,6 +28,7 @@
 #include "fs/config.h"
 #include "fs/image.h"
 #include "fs/rules.h"
+#include "fs/session.h"
 #include "fs/state.h"
 
 struct fuse_session;
@@ -39,21 +40,25 @@ struct parked;
 struct server;
 
 enum {
-	SERVER_MAX_IO = 1024 * 1024, /* libfuse 3.14's largest max_write */
-	SERVER_KEYS_MAX = 4096,	     /* open images */
+	SERVER_MAX_IO = SESSION_MAX_IO,
+	SERVER_KEYS_MAX = SESSION_IMAGES_MAX, /* open images */
 };
+_Static_assert(IMAGE_WORKER_BUF(SERVER_MAX_IO) <= SESSION_IO_ROOM, "room for an answer");
+
+/* The kernel sets this bit of `unique` in what FUSE_NOTIFY_RESEND brings back. */
+#define SERVER_RESENT (1ull << 63)
 
 /* One thread that executes requests: a FUSE worker or an executor. */
 struct worker {
 	struct server *sv;
 	pthread_t thread;
-	bool started;
+	_Atomic bool started; /* others look while workers are being started */
 	_Atomic bool running;
-	void *map; /* the two buffers below */
-	size_t map_len;
-	bool locked;	    /* the buffers stay in memory */
-	unsigned char *req; /* so placed that a WRITE's payload is page-aligned */
-	size_t req_len;	    /* room */
+	struct session_slot *slot; /* what it tells a successor */
+	unsigned char *map;	   /* the slot's buffers: the two below */
+	bool locked;		   /* they stay in memory */
+	unsigned char *req;	   /* so placed that a WRITE's payload is page-aligned */
+	size_t req_len;		   /* room */
 	struct image_worker io;
 	uint64_t
 		epoch; /* of the keys (server.key_epoch) when the cipher was last looked at */
@@ -69,15 +74,23 @@ struct worker {
 extern _Thread_local struct worker *current_worker;
 
 struct server {
-	const struct config *cfg;
-	struct rules *rules;
-	int rootfd;  /* the backing directory */
-	int procfd;  /* /proc/self/fd */
-	int devfd;   /* /dev/fuse or a stream socket */
-	bool stream; /* devfd is a socket: a message comes in pieces, */
+	const struct config *_Atomic cfg; /* exchanged by a reload; the old one stays */
+	struct rules *_Atomic rules;	  /* likewise */
+	struct reload_kept *kept;	  /* what reloads have brought and replaced */
+	void (*on_reload)(void *arg); /* a reload is applied, no name was given since */
+	void *on_reload_arg;
+	struct rwlock names_lock; /* shared: a file gets a name; by a reload: none does */
+	int rootfd;		  /* the backing directory */
+	int procfd;		  /* /proc/self/fd */
+	int devfd;		  /* /dev/fuse or a stream socket */
+	bool stream;		  /* devfd is a socket: a message comes in pieces, */
 	pthread_mutex_t stream_in_lock, stream_out_lock; /* one at a time each way */
 	bool dev_shared;  /* the mount is on other nodes as well */
 	double timeout_s; /* of attributes and entries */
+	struct session *session;
+	bool own_session; /* made by server_new() */
+	_Atomic bool
+		taking_over; /* requests of an earlier process are being executed again */
 	struct state *state;
 	struct image_entry **handle_entry; /* by handle slot */
 	struct keytable *keys;
@@ -89,6 +102,8 @@ struct server {
 	struct deletion_queue *deletions;
 	struct sitekey *site;
 	struct mutex tree_lock; /* unlink, rename and the journal's steps around them */
+	struct linked_moves
+		*moves; /* (tree_lock) during a walk: what it may have missed */
 	struct fuse_session *se;
 	struct worker *workers;
 	unsigned int worker_cnt;
@@ -112,6 +127,11 @@ struct server_params {
 	bool with_plaintext; /* serve although plaintext lies under encrypt rules */
 	const char *journal_path;
 	const char *site_path; /* names the site secret; see sitekey.h */
+	/*
+	 * What an earlier server left, or an empty one; NULL: the server makes its own. One that
+	 * served (head->serving > 0) is taken over: see takeover.h.
+	 */
+	struct session *session;
 	keyservice_spawn_fn *spawn;
 	keyservice_reap_fn *reap;
 	void *spawn_arg;
@@ -130,7 +150,10 @@ NODISCARD vcf_err_t server_new(struct server **out, const struct server_params *
  */
 void server_raise_limits(void);
 
-/* Starts the workers; on_init (may be NULL) is called once FUSE_INIT is answered. */
+/*
+ * Starts the workers; on_init (may be NULL) is called once FUSE_INIT is answered, or, where a
+ * session was taken over, once the requests that it left are executed.
+ */
 NODISCARD vcf_err_t server_start(struct server *sv, void (*on_init)(void *), void *arg);
 
 /* Waits until the connection has ended (unmounted, peer closed) or server_stop(). */
@@ -142,8 +165,32 @@ void server_stop(struct server *sv);
 /* After server_wait(): ends everything, wipes all keys. */
 void server_free(struct server *sv);
 
-/* Executes one request that lies in w->req (by workers and executors). */
+/*
+ * Executes one request that lies in w->req (by workers and executors): notes it in the slot, and
+ * forgets it when it is answered or parked.
+ */
 void server_execute(struct worker *w, size_t len);
+
+/*
+ * Puts a parked request into the worker's buffer, as if it had been read, and what is known of it
+ * into its slot; a death leaves all or nothing.
+ */
+void worker_put_request(struct worker *w, const void *req,
+			const struct session_parked *r);
+/* Empties the buffer's header: the request is answered, or lies somewhere else. */
+void worker_drop_request(struct worker *w);
+
+/*
+ * Does the kernel still wait for the answer to a request? Answered as the kernel would take an
+ * interrupt's answer: it says ENOENT if there is no such request, and does nothing else.
+ */
+bool server_is_awaited(struct server *sv, uint64_t unique);
+
+/*
+ * Stops reading requests and waits until those under way, and jobs, are done, or for deadline_ms.
+ * What waits for a key stays parked. Then the process may end at once: a successor takes over.
+ */
+void server_drain(struct server *sv, unsigned int deadline_ms);
 
 /*
  * A volume key was wiped from the table: the ciphers of idle workers forget it as well, at once;
@@ -153,8 +200,14 @@ void server_forget_key(struct server *sv);
 /* Called by workers and executors between two requests. */
 void worker_forget_keys(struct worker *w);
 
-/* Allocates a worker's buffers and cipher; best effort on locking. */
-NODISCARD vcf_err_t worker_init(struct worker *w, struct server *sv);
+/*
+ * Gives a worker the buffers of a slot of the session and a cipher; best effort on locking. What
+ * an earlier process left in the request buffer stays until the first request is read.
+ */
+NODISCARD vcf_err_t worker_init(struct worker *w, struct server *sv, unsigned int slot);
+/* Locks the buffers: by worker_init(), but on a take-over by each thread for itself. */
+void worker_lock(struct worker *w);
+/* Wipes the buffers. */
 void worker_fini(struct worker *w);
 
 /* Sends raw bytes to the kernel side (answers that libfuse does not make). */

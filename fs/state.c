@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The tables of nodes and handles. Layout of the mapping: nodes, then handles; slot 0 of the
- * nodes is the root. A slot's generation lives on in `gen` of the local part, so that an id is
- * not given out twice while the process runs.
+ * Slot 0 of the nodes is the root. A slot's generation stays in its record while it is free, so
+ * that an id is not given out twice in the life of a mount.
  */
 #include "fs/state.h"
 
@@ -15,27 +14,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "fs/state_impl.h"
+#include "util/crashpoint.h"
+#include "util/log.h"
 #include "util/text.h"
-
-enum { HASH_BITS = 18, HASH_CNT = 1 << HASH_BITS };
-
-/* Which slots are free: a stack of freed ones, then those never used. */
-struct slots {
-	uint32_t *free_stack;
-	uint32_t free_cnt, next, max, live;
-	uint32_t *gen;
-};
-
-struct state {
-	struct mutex lock;
-	int memfd;
-	size_t map_len;
-	struct node *nodes;
-	struct handle *handles;
-	struct slots node_slots, handle_slots; /* (l) */
-	uint32_t *hash;	 /* (l) slot + 1 of the first in each chain */
-	uint32_t *chain; /* (l) slot + 1 of the next */
-};
 
 /* Zeroed memory that costs nothing until it is used. */
 static void *sparse_array(size_t cnt, size_t size)
@@ -46,31 +28,28 @@ static void *sparse_array(size_t cnt, size_t size)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-static vcf_err_t slots_init(struct slots *s, uint32_t max)
+static vcf_err_t slots_init(struct slots *s, uint32_t max, _Atomic uint32_t *next)
 {
 	s->max = max;
+	s->next = next;
 	s->free_stack = sparse_array(max, sizeof(uint32_t));
-	s->gen = sparse_array(max, sizeof(uint32_t));
-	return s->free_stack && s->gen ? 0 : -ENOMEM;
+	return s->free_stack ? 0 : -ENOMEM;
 }
 
 static void slots_fini(struct slots *s)
 {
 	if (s->free_stack)
 		munmap(s->free_stack, s->max * sizeof(uint32_t));
-	if (s->gen)
-		munmap(s->gen, s->max * sizeof(uint32_t));
 }
 
 static vcf_err_t slots_take(struct slots *s, uint32_t *slot)
 {
 	if (s->free_cnt)
 		*slot = s->free_stack[--s->free_cnt];
-	else if (s->next < s->max)
-		*slot = s->next++;
+	else if (*s->next < s->max)
+		*slot = (*s->next)++;
 	else
 		return -ENFILE;
-	s->gen[*slot]++;
 	s->live++;
 	return 0;
 }
@@ -81,10 +60,10 @@ static void slots_give(struct slots *s, uint32_t slot)
 	s->live--;
 }
 
-static uint64_t slots_id(const struct slots *s, uint32_t slot)
+/* The first generation of slot 0 gives 1: FUSE_ROOT_ID. */
+uint64_t state_id(uint32_t slot, uint32_t gen)
 {
-	/* The first generation of slot 0 gives 1: FUSE_ROOT_ID. */
-	return (uint64_t)(s->gen[slot] - 1) << 32 | (slot + 1);
+	return (uint64_t)(gen - 1) << 32 | (slot + 1);
 }
 
 static uint32_t hash_of(const struct node_key *k)
@@ -118,7 +97,7 @@ static struct node *find_locked(struct state *st, const struct node_key *k)
 	return NULL;
 }
 
-static void hash_add_locked(struct state *st, struct node *n)
+void state_hash_add_locked(struct state *st, struct node *n)
 {
 	struct node_key k = key_of(n);
 	uint32_t *head = &st->hash[hash_of(&k)];
@@ -137,22 +116,15 @@ static void hash_del_locked(struct state *st, struct node *n)
 	*link = st->chain[slot_of(st, n)];
 }
 
-static vcf_err_t map_tables(struct state *st)
+static void fill_root(struct node *root, int fd, const struct stat *sb)
 {
-	size_t nodes_len = sizeof(struct node) * STATE_NODES_MAX;
-
-	st->map_len = nodes_len + sizeof(struct handle) * STATE_HANDLES_MAX;
-	st->memfd = memfd_create("vmcryptfs-state", MFD_CLOEXEC);
-	if (st->memfd < 0 || ftruncate(st->memfd, (off_t)st->map_len) < 0)
-		return -errno;
-	st->nodes = mmap(NULL, st->map_len, PROT_READ | PROT_WRITE,
-			 MAP_SHARED | MAP_NORESERVE, st->memfd, 0);
-	if (st->nodes == MAP_FAILED) {
-		st->nodes = NULL;
-		return -errno;
-	}
-	st->handles = (void *)((char *)st->nodes + nodes_len);
-	return 0;
+	root->fd = fd;
+	root->gen = 1;
+	root->mode = S_IFDIR;
+	root->dev = sb->st_dev;
+	root->ino = sb->st_ino;
+	root->nlookup = 1;
+	root->refs = 1;
 }
 
 static vcf_err_t add_root(struct state *st, int rootfd)
@@ -161,79 +133,83 @@ static vcf_err_t add_root(struct state *st, int rootfd)
 	struct stat sb;
 	uint32_t slot;
 	vcf_err_t err;
+	int fd;
 
+	if (*st->node_slots.next) /* there was one */
+		return -EBADMSG;
 	if (fstat(rootfd, &sb) < 0)
 		return -errno;
 	err = slots_take(&st->node_slots, &slot);
 	if (err)
 		return err;
-	root->fd = fcntl(rootfd, F_DUPFD_CLOEXEC, 3);
-	if (root->fd < 0)
+	fd = fcntl(rootfd, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
 		return -errno;
-	root->mode = S_IFDIR;
-	root->dev = sb.st_dev;
-	root->ino = sb.st_ino;
-	root->nlookup = 1;
-	root->refs = 1;
-	hash_add_locked(st, root);
-	atomic_store(&root->id, slots_id(&st->node_slots, slot));
+	fill_root(root, fd, &sb);
+	state_hash_add_locked(st, root);
+	atomic_store(&root->id, state_id(slot, root->gen));
 	return 0;
 }
 
-static vcf_err_t state_fill(struct state *st, int rootfd)
+static vcf_err_t state_fill(struct state *st, struct session *ses, int rootfd)
 {
 	vcf_err_t err;
 
 	mutex_init(&st->lock, RANK_STATE);
-	st->memfd = -1;
+	st->ses = ses;
+	st->nodes = ses->nodes;
+	st->handles = ses->handles;
 	st->hash = sparse_array(HASH_CNT, sizeof(uint32_t));
 	st->chain = sparse_array(STATE_NODES_MAX, sizeof(uint32_t));
 	if (!st->hash || !st->chain)
 		return -ENOMEM;
-	err = slots_init(&st->node_slots, STATE_NODES_MAX);
+	err = slots_init(&st->node_slots, STATE_NODES_MAX, &ses->head->node_high);
 	if (!err)
-		err = slots_init(&st->handle_slots, STATE_HANDLES_MAX);
-	if (!err)
-		err = map_tables(st);
-	if (!err)
-		err = add_root(st, rootfd);
-	return err;
+		err = slots_init(&st->handle_slots, STATE_HANDLES_MAX,
+				 &ses->head->handle_high);
+	if (err)
+		return err;
+	return st->nodes[0].id ? state_take_over(st) : add_root(st, rootfd);
 }
 
-vcf_err_t state_new(struct state **out, int rootfd)
+vcf_err_t state_new(struct state **out, struct session *ses, int rootfd)
 {
-	auto_state struct state *st = calloc(1, sizeof(*st));
+	struct state *st = calloc(1, sizeof(*st));
 	vcf_err_t err;
 
 	if (!st)
 		return -ENOMEM;
-	err = state_fill(st, rootfd);
-	if (err)
+	err = state_fill(st, ses, rootfd);
+	if (err) {
+		state_leave(st);
 		return err;
-	*out = STEAL_PTR(&st);
+	}
+	*out = st;
 	return 0;
 }
 
 static void close_all(struct state *st)
 {
-	for (uint32_t i = 0; i < st->handle_slots.next; i++) {
+	for (uint32_t i = 0; i < *st->handle_slots.next; i++) {
 		if (st->handles[i].id)
 			state_handle_del(st, st->handles[i].id);
 	}
-	for (uint32_t i = 0; i < st->node_slots.next; i++) {
-		if (st->nodes[i].id)
-			close(st->nodes[i].fd);
+	for (uint32_t i = 0; i < *st->node_slots.next; i++) {
+		if (!st->nodes[i].id)
+			continue;
+		atomic_store(&st->nodes[i].id, 0);
+		close(st->nodes[i].fd);
 	}
 }
 
 void state_free(struct state *st)
 {
-	if (st->nodes) {
-		close_all(st);
-		munmap(st->nodes, st->map_len);
-	}
-	if (st->memfd >= 0)
-		close(st->memfd);
+	close_all(st);
+	state_leave(st);
+}
+
+void state_leave(struct state *st)
+{
 	slots_fini(&st->node_slots);
 	slots_fini(&st->handle_slots);
 	if (st->hash)
@@ -263,7 +239,7 @@ struct node *state_root(struct state *st)
  * the first one, to be closed without the lock, or -1: it may be the last that keeps a large
  * file, which takes its time to go. The others are folders.
  */
-static int release_locked(struct state *st, struct node *n)
+int state_release_locked(struct state *st, struct node *n)
 {
 	int fd = -1;
 
@@ -271,6 +247,7 @@ static int release_locked(struct state *st, struct node *n)
 		struct node *parent = &st->nodes[n->parent];
 
 		atomic_store(&n->id, 0);
+		CRASHPOINT("node-freed");
 		hash_del_locked(st, n);
 		if (fd < 0)
 			fd = n->fd;
@@ -286,7 +263,7 @@ static int release_locked(struct state *st, struct node *n)
 static int unref_locked(struct state *st, struct node *n)
 {
 	n->refs--;
-	return release_locked(st, n);
+	return state_release_locked(st, n);
 }
 
 static void set_name_locked(struct state *st, struct node *n, struct node *parent,
@@ -307,7 +284,7 @@ static void set_name_locked(struct state *st, struct node *n, struct node *paren
 
 static vcf_err_t add_locked(struct state *st, const struct node_key *key,
 			    const struct node *proto, struct node *parent,
-			    struct node **out)
+			    const char *name, struct node **out)
 {
 	struct node *n;
 	uint32_t slot;
@@ -316,65 +293,186 @@ static vcf_err_t add_locked(struct state *st, const struct node_key *key,
 	if (err)
 		return err;
 	n = &st->nodes[slot];
-	memset(n, 0, sizeof(*n));
-	n->fd = proto->fd;
-	n->mode = proto->mode;
-	n->cls = proto->cls;
-	n->dev = key->dev;
-	n->ino = key->ino;
-	n->domain = key->domain;
-	n->parent = slot_of(st, parent);
+	*n = (struct node){
+		.fd = proto->fd,
+		.gen = n->gen + 1,
+		.mode = proto->mode,
+		.cls = proto->cls,
+		.dev = key->dev,
+		.ino = key->ino,
+		.domain = key->domain,
+		.parent = slot_of(st, parent),
+	};
+	TEXT_CUT(n->name, name);
 	parent->refs++;
-	hash_add_locked(st, n);
-	atomic_store(&n->id, slots_id(&st->node_slots, slot));
+	state_hash_add_locked(st, n);
+	CRASHPOINT("node-filled");
+	atomic_store(&n->id, state_id(slot, n->gen));
 	*out = n;
 	return 0;
 }
 
+/* Counts a lookup, and marks it where the request's slot can tell a successor of it. */
+static void count_locked(struct state *st, struct node *n, struct session_slot *slot)
+{
+	session_txn_begin(st->ses, n, slot);
+	CRASHPOINT("lookup-begin");
+	n->nlookup++;
+	CRASHPOINT("lookup-counted");
+	if (slot && SESSION_NOTES) {
+		slot->marks[slot->mark_cnt] = n->id;
+		slot->mark_cnt++;
+	}
+	CRASHPOINT("lookup-marked");
+	session_txn_end(st->ses);
+}
+
 vcf_err_t state_node_lookup(struct state *st, const struct node_key *key,
 			    const struct node *proto, struct node *parent,
-			    const char *name, struct node **out, bool *fd_used)
+			    const char *name, struct session_slot *slot,
+			    struct node **out, bool *fd_used)
 {
 	SCOPED_LOCK(&st->lock);
 	struct node *n = find_locked(st, key);
 	vcf_err_t err;
 
 	*fd_used = !n;
+	if (slot && slot->mark_cnt >= SESSION_MARKS_MAX)
+		return -ENOSPC;
 	if (!n) {
-		err = add_locked(st, key, proto, parent, &n);
+		err = add_locked(st, key, proto, parent, name, &n);
 		if (err)
 			return err;
 	}
-	n->nlookup++;
+	CRASHPOINT("lookup-added");
+	count_locked(st, n, slot);
 	if (n != &st->nodes[0])
 		set_name_locked(st, n, parent, name);
 	*out = n;
 	return 0;
 }
 
-static int forget(struct state *st, uint64_t id, uint64_t nlookup)
+static void uncount_locked(struct state *st, struct node *n, uint64_t nlookup)
+{
+	n->nlookup -= nlookup < n->nlookup ? nlookup : n->nlookup;
+}
+
+static int forget(struct state *st, uint64_t id, uint64_t nlookup,
+		  struct session_slot *slot)
+{
+	SCOPED_LOCK(&st->lock);
+	struct node *n = state_node(st, id);
+	bool known = n && n != &st->nodes[0];
+
+	if (!known)
+		n = &st->nodes[0];
+	session_txn_begin(st->ses, n, slot);
+	CRASHPOINT("forget-begin");
+	if (known)
+		uncount_locked(st, n, nlookup);
+	CRASHPOINT("forget-counted");
+	if (slot && SESSION_NOTES)
+		slot->forget_cnt++;
+	session_txn_end(st->ses);
+	CRASHPOINT("forget-end");
+	return known ? state_release_locked(st, n) : -1;
+}
+
+void state_node_forget(struct state *st, uint64_t id, uint64_t nlookup,
+		       struct session_slot *slot)
+{
+	auto_close int fd = forget(st, id, nlookup, slot);
+
+	(void)fd;
+}
+
+/* Takes the last mark of that node out; none: it was not marked. */
+static void drop_mark(struct session_slot *slot, uint64_t id)
+{
+	uint32_t last = slot->mark_cnt - 1;
+
+	for (uint32_t i = slot->mark_cnt; i > 0; i--) {
+		if (slot->marks[i - 1] != id)
+			continue;
+		slot->marks[i - 1] = slot->marks[last];
+		slot->mark_cnt = last;
+		return;
+	}
+}
+
+static int unlookup(struct state *st, uint64_t id, struct session_slot *slot)
 {
 	SCOPED_LOCK(&st->lock);
 	struct node *n = state_node(st, id);
 
 	if (!n || n == &st->nodes[0])
 		return -1;
-	n->nlookup -= nlookup < n->nlookup ? nlookup : n->nlookup;
-	return release_locked(st, n);
+	session_txn_begin(st->ses, n, slot);
+	uncount_locked(st, n, 1);
+	if (slot && SESSION_NOTES)
+		drop_mark(slot, id);
+	session_txn_end(st->ses);
+	return state_release_locked(st, n);
 }
 
-void state_node_forget(struct state *st, uint64_t id, uint64_t nlookup)
+void state_node_unlookup(struct state *st, uint64_t id, struct session_slot *slot)
 {
-	auto_close int fd = forget(st, id, nlookup);
+	auto_close int fd = unlookup(st, id, slot);
 
 	(void)fd;
 }
 
-void state_node_moved(struct state *st, struct node *n, struct node *parent,
-		      const char *name)
+static int unmark_last(struct state *st, struct session_slot *slot)
+{
+	SCOPED_LOCK(&st->lock);
+	struct node *n = state_node(st, slot->marks[slot->mark_cnt - 1]);
+	bool known = n && n != &st->nodes[0];
+
+	if (!known)
+		n = &st->nodes[0];
+	session_txn_begin(st->ses, n, slot);
+	if (known)
+		uncount_locked(st, n, 1);
+	slot->mark_cnt--;
+	session_txn_end(st->ses);
+	return known ? state_release_locked(st, n) : -1;
+}
+
+void state_unmark(struct state *st, struct session_slot *slot)
+{
+	if (slot->mark_cnt > SESSION_MARKS_MAX) {
+		log_err("session state: a request's marks are damaged and dropped");
+		slot->mark_cnt = 0;
+	}
+	while (slot->mark_cnt) {
+		auto_close int fd = unmark_last(st, slot);
+
+		(void)fd;
+	}
+}
+
+struct node *state_node_of_inode(struct state *st, uint64_t dev, uint64_t ino)
 {
 	SCOPED_LOCK(&st->lock);
 
+	for (uint32_t i = 0; i < *st->node_slots.next; i++) {
+		struct node *n = &st->nodes[i];
+
+		if (n->id && n->ino == ino && n->dev == dev)
+			return n;
+	}
+	return NULL;
+}
+
+void state_node_moved(struct state *st, const struct node_key *key, struct node *parent,
+		      const char *name, enum file_class cls)
+{
+	SCOPED_LOCK(&st->lock);
+	struct node *n = find_locked(st, key);
+
+	if (!n || n == &st->nodes[0])
+		return;
+	n->cls = cls;
 	set_name_locked(st, n, parent, name);
 }
 
@@ -428,16 +526,17 @@ vcf_err_t state_child_path(struct state *st, const struct node *dir, const char 
 }
 
 vcf_err_t state_handle_add(struct state *st, const struct handle *proto, struct node *n,
-			   uint64_t *id)
+			   struct session_slot *slot, uint64_t *id)
 {
 	SCOPED_LOCK(&st->lock);
 	struct handle *h;
-	uint32_t slot;
-	vcf_err_t err = slots_take(&st->handle_slots, &slot);
+	uint32_t at;
+	vcf_err_t err = slots_take(&st->handle_slots, &at);
 
 	if (err)
 		return err;
-	h = &st->handles[slot];
+	h = &st->handles[at];
+	h->gen++;
 	h->node = slot_of(st, n);
 	h->kind = proto->kind;
 	h->fd = proto->fd;
@@ -445,8 +544,13 @@ vcf_err_t state_handle_add(struct state *st, const struct handle *proto, struct 
 	h->align = proto->align;
 	h->flags = proto->flags;
 	n->refs++;
-	*id = slots_id(&st->handle_slots, slot);
+	*id = state_id(at, h->gen);
+	/* A mark without the handle is nothing; a handle without a mark would be lost. */
+	if (slot && SESSION_NOTES)
+		atomic_store(&slot->handle, *id);
+	CRASHPOINT("handle-marked");
 	atomic_store(&h->id, *id);
+	CRASHPOINT("handle-made");
 	return 0;
 }
 
@@ -466,6 +570,15 @@ struct handle *state_handle_of(struct state *st, uint64_t id, uint64_t nodeid)
 	return h && st->nodes[h->node].id == nodeid ? h : NULL;
 }
 
+void state_each_handle(struct state *st,
+		       void (*fn)(void *arg, struct handle *h, struct node *n), void *arg)
+{
+	for (uint32_t i = 0; i < *st->handle_slots.next; i++) {
+		if (st->handles[i].id)
+			fn(arg, &st->handles[i], &st->nodes[st->handles[i].node]);
+	}
+}
+
 uint32_t state_handle_slot(const struct state *st, const struct handle *h)
 {
 	return (uint32_t)(h - st->handles);
@@ -479,7 +592,9 @@ static void take_out(struct state *st, uint64_t id, int fds[3])
 
 	if (!h)
 		return;
+	CRASHPOINT("handle-goes");
 	atomic_store(&h->id, 0);
+	CRASHPOINT("handle-gone");
 	fds[0] = h->fd;
 	fds[1] = h->direct_fd;
 	slots_give(&st->handle_slots, state_handle_slot(st, h));

@@ -15,6 +15,7 @@
 #include "crypto/keyservice.h"
 #include "crypto/reserve.h"
 #include "fs/deferred.h"
+#include "fs/history.h"
 #include "fs/imagetable.h"
 #include "fs/mountpoint.h"
 #include "fs/statusfile.h"
@@ -25,6 +26,7 @@ enum { REPLY_MAX = 64 * 1024 * 1024 };
 
 struct status_socket {
 	struct server *sv;
+	const struct session *session;
 	int fd;
 	char path[108];
 	char link[108]; /* in the default folder, "" if that is where the socket is */
@@ -56,8 +58,8 @@ static void add_image(void *arg, const struct image_entry *e)
 	add_num(o, "sector_size", e->sector_len);
 	add_num(o, "data_offset", e->data_off);
 	add_num(o, "opens", e->opens);
-	add_num(o, "bytes_read", e->bytes_read);
-	add_num(o, "bytes_written", e->bytes_written);
+	add_num(o, "bytes_read", e->record->bytes_read);
+	add_num(o, "bytes_written", e->record->bytes_written);
 	json_object_array_add(arg, o);
 }
 
@@ -93,8 +95,49 @@ static void add_counts(struct server *sv, struct json_object *o)
 	add_num(o, "suspects", suspect);
 }
 
-static struct json_object *describe(struct server *sv)
+static struct json_object *last_death(const struct history *h)
 {
+	struct json_object *o;
+
+	if (!h->deaths)
+		return NULL;
+	o = json_object_new_object();
+	add_num(o, "signal", h->last_signal);
+	add_num(o, "in_flight", h->last_in_flight);
+	add_num(o, "seconds_ago", h->death_age_ms / 1000);
+	return o;
+}
+
+static struct json_object *stall(const struct history *h)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "mean", json_object_new_double(h->stall_mean_ms));
+	json_object_object_add(o, "max", json_object_new_double(h->stall_max_ms));
+	return o;
+}
+
+static void add_history(struct json_object *o, const struct session *s)
+{
+	struct history h;
+
+	history_get(&h, s);
+	add_num(o, "generation", h.generation);
+	add_num(o, "deaths", h.deaths);
+	add_num(o, "hangs", h.hangs);
+	add_num(o, "upgrades", h.upgrades);
+	add_num(o, "replayed", h.replayed);
+	add_num(o, "resent", h.resent);
+	add_num(o, "poisoned", h.poisoned);
+	add_num(o, "dropped_records", h.dropped);
+	json_object_object_add(o, "last_death", last_death(&h));
+	json_object_object_add(o, "stall_ms", stall(&h));
+	add_num(o, "uptime", h.uptime_s);
+}
+
+static struct json_object *describe(const struct status_socket *s)
+{
+	struct server *sv = s->sv;
 	struct json_object *o = json_object_new_object();
 	struct json_object *images = json_object_new_array();
 
@@ -102,10 +145,10 @@ static struct json_object *describe(struct server *sv)
 	add_str(o, "mountpoint", sv->cfg->mountpoint);
 	add_str(o, "backing", sv->cfg->backing);
 	add_num(o, "keeper_pid", (uint64_t)sv->keeper_pid);
+	json_object_object_add(o, "keeper_gone",
+			       json_object_new_boolean(getppid() != sv->keeper_pid));
 	add_num(o, "server_pid", (uint64_t)getpid());
-	add_num(o, "generation", 1);
-	add_num(o, "deaths", 0);
-	add_num(o, "uptime", (uint64_t)(time(NULL) - sv->started_at));
+	add_history(o, s->session);
 	add_counts(sv, o);
 	json_object_object_add(o, "key_service", key_service(sv));
 	imagetable_each(sv->images, add_image, images);
@@ -113,10 +156,10 @@ static struct json_object *describe(struct server *sv)
 	return o;
 }
 
-static void answer(struct server *sv, int fd)
+static void answer(const struct status_socket *s, int fd)
 {
 	const struct timeval limit = {.tv_sec = 5}; /* a client that does not read */
-	struct json_object *o = describe(sv);
+	struct json_object *o = describe(s);
 	const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
 
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
@@ -134,7 +177,7 @@ static void *status_loop(void *arg)
 		int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC);
 
 		if (fd >= 0)
-			answer(s->sv, fd);
+			answer(s, fd);
 		else if (errno == EINVAL)
 			return NULL; /* shut down */
 		else if (errno != EINTR && errno != ECONNABORTED)
@@ -183,7 +226,8 @@ static void leave_link(struct status_socket *s)
 		s->link[0] = '\0';
 }
 
-vcf_err_t status_listen(struct status_socket **out, struct server *sv)
+vcf_err_t status_listen(struct status_socket **out, struct server *sv,
+			const struct session *session)
 {
 	struct status_socket *s = calloc(1, sizeof(*s));
 	vcf_err_t err;
@@ -191,6 +235,7 @@ vcf_err_t status_listen(struct status_socket **out, struct server *sv)
 	if (!s)
 		return -ENOMEM;
 	s->sv = sv;
+	s->session = session;
 	s->fd = -1;
 	if (mkdir(sv->cfg->runtime_directory, 0755) < 0 && errno != EEXIST)
 		log_dbg("%s: %s", sv->cfg->runtime_directory, strerror(errno));

@@ -11,9 +11,11 @@
 #include "fs/server.h"
 #include "util/err.h"
 
+struct session;
 struct status_socket;
 
-NODISCARD vcf_err_t status_listen(struct status_socket **out, struct server *sv);
+NODISCARD vcf_err_t status_listen(struct status_socket **out, struct server *sv,
+				  const struct session *session);
 void status_close(struct status_socket *s);
 
 /* The client's side: reads the object of one socket. The caller puts it. -ENOENT, -ECONNREFUSED. */

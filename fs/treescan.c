@@ -150,8 +150,9 @@ static int visit_file(const struct walk *w, const char *name, const char *path,
 {
 	struct treescan_file f = {.path = path, .st = *st};
 
-	f.cls = rules_class(w->rules, path);
-	if (rules_is_image(f.cls) && peek_file(w, name, &f))
+	if (w->rules)
+		f.cls = rules_class(w->rules, path);
+	if (w->rules && rules_is_image(f.cls) && peek_file(w, name, &f))
 		return 0;
 	return w->fn(w->arg, &f);
 }
@@ -207,7 +208,8 @@ static int walk_all(struct walk *w)
 
 		if (err && !*w->path)
 			return err;
-		if (err && err != -ENOENT) {
+		/* It went, or something else has its name now: that moved, or is new. */
+		if (err && err != -ENOENT && err != -ENOTDIR && err != -ELOOP) {
 			log_warn("%s: cannot be read: %s", w->path, strerror(-err));
 			rc = w->all ? err : 0;
 		}

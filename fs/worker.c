@@ -6,7 +6,7 @@
  * fuse_write_in (40) lie before it, a WRITE's payload on it. Buffers are faulted in and locked:
  * when SIGKILL is pending, the kernel refuses the fault of a page that is not there and ends the
  * request with EIO. The header is zeroed before each read, so that a non-zero one means a whole
- * request.
+ * request, and after each answer. The buffers are the session's: a successor finds them.
  */
 #include <errno.h>
 #include <linux/fuse.h>
@@ -20,35 +20,40 @@
 #include "fs/ops.h"
 #include "fs/reqcheck.h"
 #include "fs/server.h"
+#include "fs/takeover.h"
+#include "util/crashpoint.h"
 #include "util/log.h"
+#include "util/tsan.h"
 
-enum {
-	PAGE_LEN = 4096,
-	WRITE_HEADERS_LEN = sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in),
-	REQ_ROOM = PAGE_LEN + SERVER_MAX_IO,
-};
-_Static_assert(WRITE_HEADERS_LEN == 80, "payload alignment");
+_Static_assert(sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in) ==
+		       SESSION_REQ_HEAD_LEN,
+	       "payload alignment");
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
 
 _Thread_local struct worker *current_worker;
 
-vcf_err_t worker_init(struct worker *w, struct server *sv)
+void worker_lock(struct worker *w)
 {
-	size_t io_len = IMAGE_WORKER_BUF(SERVER_MAX_IO);
+	w->locked = mlock(w->map, SESSION_BUFFER_LEN) == 0;
+	/* Also where mlock(2) may not, or does nothing (the sanitizers' does). */
+	if (madvise(w->map, SESSION_BUFFER_LEN, MADV_POPULATE_WRITE) < 0)
+		log_dbg("buffers: %s", strerror(errno));
+}
 
+vcf_err_t worker_init(struct worker *w, struct server *sv, unsigned int slot)
+{
 	w->sv = sv;
-	w->map_len = PAGE_LEN + REQ_ROOM + io_len;
-	w->map = mmap(NULL, w->map_len, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (w->map == MAP_FAILED) {
-		w->map = NULL;
-		return -errno;
-	}
-	w->locked = mlock(w->map, w->map_len) == 0;
-	madvise(w->map, w->map_len, MADV_DONTDUMP);
-	w->req = (unsigned char *)w->map + PAGE_LEN - WRITE_HEADERS_LEN;
-	w->req_len = WRITE_HEADERS_LEN + REQ_ROOM;
-	w->io.buf = (unsigned char *)w->map + PAGE_LEN + REQ_ROOM;
-	w->io.buf_len = io_len;
+	w->slot = &sv->session->slots[slot];
+	w->map = session_buffer(sv->session, slot);
+	if (!sv->taking_over)
+		worker_lock(w);
+	w->req = w->map + SESSION_PAGE_LEN - SESSION_REQ_HEAD_LEN;
+	w->req_len = SESSION_REQ_HEAD_LEN + SESSION_REQ_ROOM;
+	w->io.buf = w->map + SESSION_PAGE_LEN + SESSION_REQ_ROOM;
+	w->io.buf_len = SESSION_IO_ROOM;
 	return xts_new(&w->io.xts);
 }
 
@@ -57,9 +62,69 @@ void worker_fini(struct worker *w)
 	if (w->io.xts)
 		xts_free(w->io.xts);
 	if (w->map) {
-		explicit_bzero(w->map, w->map_len);
-		munmap(w->map, w->map_len);
+		explicit_bzero(w->map, SESSION_BUFFER_LEN);
+		munlock(w->map, SESSION_BUFFER_LEN);
 	}
+	w->map = NULL;
+}
+
+/* What the slot says belongs to the request that it names: so the name goes first. */
+static void forget_last(struct session_slot *s)
+{
+	atomic_store_explicit(&s->unique, 0, memory_order_release);
+	atomic_signal_fence(memory_order_seq_cst);
+	atomic_store_explicit(&s->faults, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->intent, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->forget_cnt, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->mark_cnt, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->fsync_err, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->handle, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->made_ino, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->gone_ino, 0, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+static void begin(struct worker *w, uint64_t unique)
+{
+	struct session_slot *s = w->slot;
+
+	if (!SESSION_NOTES)
+		return;
+	if (s->unique != unique) {
+		forget_last(s);
+		atomic_store_explicit(&s->unique, unique, memory_order_release);
+	}
+	atomic_store_explicit(&s->began_ms, session_now_ms(), memory_order_relaxed);
+	atomic_store_explicit(&s->busy, unique, memory_order_release);
+}
+
+void worker_put_request(struct worker *w, const void *req, const struct session_parked *r)
+{
+	struct fuse_in_header *in = (void *)w->req;
+	const size_t rest = offsetof(struct fuse_in_header, opcode);
+	size_t len = r->len;
+
+	forget_last(w->slot);
+	w->slot->intent = r->intent;
+	w->slot->faults = r->faults;
+	w->slot->unique = r->unique;
+	memcpy(w->req + rest, (const unsigned char *)req + rest, len - rest);
+	in->unique = r->unique;
+	CRASHPOINT("resume-copied");
+	atomic_signal_fence(memory_order_seq_cst);
+	in->len = (uint32_t)len;
+}
+
+void worker_drop_request(struct worker *w)
+{
+	struct fuse_in_header *in = (void *)w->req;
+
+	in->len = 0;
+	atomic_signal_fence(memory_order_seq_cst);
+	memset(in, 0, sizeof(*in));
+	atomic_signal_fence(memory_order_seq_cst);
+	if (SESSION_NOTES)
+		atomic_store_explicit(&w->slot->busy, 0, memory_order_release);
 }
 
 void server_execute(struct worker *w, size_t len)
@@ -69,9 +134,21 @@ void server_execute(struct worker *w, size_t len)
 
 	w->open_flags = 0;
 	w->unique = in->unique;
+	CRASHPOINT("request-read");
+	begin(w, in->unique);
+	CRASHPOINT("request-begun");
 	fuse_session_process_buf(w->sv->se, &buf);
+	CRASHPOINT("request-done");
 	w->unique = 0;
-	memset(w->req, 0, sizeof(*in));
+	worker_drop_request(w);
+}
+
+bool server_is_awaited(struct server *sv, uint64_t unique)
+{
+	/* FUSE_INT_REQ_BIT of the kernel: set in the unique of an interrupt. */
+	const struct fuse_out_header out = {.len = sizeof(out), .unique = unique | 1};
+
+	return sv->stream || write(sv->devfd, &out, sizeof(out)) >= 0 || errno != ENOENT;
 }
 
 void server_reply_raw(struct server *sv, uint64_t unique, int err)
@@ -151,6 +228,17 @@ static void interrupt(struct server *sv, const struct worker *w)
 		server_reply_raw(sv, in->unique, -EAGAIN);
 }
 
+/* What was asked to be sent again is mostly what waits for a key. */
+static bool is_duplicate(struct server *sv, uint64_t unique)
+{
+	if (!(unique & SERVER_RESENT))
+		return false;
+	if (deferred_adopt(sv->deferred, unique))
+		return true;
+	sv->session->head->resent++;
+	return false;
+}
+
 static void handle(struct server *sv, struct worker *w, size_t len)
 {
 	const struct fuse_in_header *in = (const void *)w->req;
@@ -162,9 +250,10 @@ static void handle(struct server *sv, struct worker *w, size_t len)
 			server_reply_raw(sv, in->unique, -EINVAL);
 	} else if (in->opcode == FUSE_INTERRUPT) {
 		interrupt(sv, w);
-	} else {
+	} else if (!is_duplicate(sv, in->unique)) {
 		server_execute(w, len);
 	}
+	worker_drop_request(w);
 }
 
 void worker_forget_keys(struct worker *w)
@@ -196,11 +285,16 @@ static void *request_loop(void *arg)
 	struct server *sv = w->sv;
 
 	current_worker = w;
+	w->slot->tid = (int32_t)gettid();
+	server_guard_thread();
+	if (!w->locked)
+		worker_lock(w);
 	while (!sv->stopping) {
 		ssize_t n;
 
 		worker_forget_keys(w);
 		n = read_request(sv, w);
+		TSAN_ACQUIRE(&sv->devfd);
 		if (n > 0)
 			handle(sv, w, (size_t)n);
 		else if (!read_failed(sv, n))
@@ -210,10 +304,8 @@ static void *request_loop(void *arg)
 	return NULL;
 }
 
-vcf_err_t server_start(struct server *sv, void (*on_init)(void *), void *arg)
+static vcf_err_t start_threads(struct server *sv)
 {
-	sv->on_init = on_init;
-	sv->on_init_arg = arg;
 	for (unsigned int i = 0; i < sv->worker_cnt; i++) {
 		struct worker *w = &sv->workers[i];
 		int rc;
@@ -229,13 +321,33 @@ vcf_err_t server_start(struct server *sv, void (*on_init)(void *), void *arg)
 	return 0;
 }
 
+vcf_err_t server_start(struct server *sv, void (*on_init)(void *), void *arg)
+{
+	bool again = sv->taking_over;
+	vcf_err_t err = 0;
+
+	sv->on_init = on_init;
+	sv->on_init_arg = arg;
+	if (again)
+		err = takeover_replay(sv);
+	if (err)
+		return err;
+	err = start_threads(sv);
+	if (!err && again && on_init)
+		on_init(arg);
+	return err;
+}
+
 void server_stop(struct server *sv)
 {
 	sv->stopping = true;
 	sem_post(&sv->ending);
 }
 
-/* True if some worker has not ended; those get a signal. */
+/*
+ * True if some worker has not ended. Those that may be reading get a signal; one that has a request
+ * looks at `stopping' after it, and a signal would end its fallocate(2) with EINTR.
+ */
 static bool wake_workers(struct server *sv)
 {
 	bool running = false;
@@ -246,7 +358,8 @@ static bool wake_workers(struct server *sv)
 		if (!w->started || !w->running)
 			continue;
 		running = true;
-		pthread_kill(w->thread, SIGUSR1);
+		if (!w->unique)
+			pthread_kill(w->thread, SIGUSR1);
 	}
 	return running;
 }
@@ -270,5 +383,29 @@ void server_wait(struct server *sv)
 		if (sv->workers[i].started)
 			pthread_join(sv->workers[i].thread, NULL);
 		sv->workers[i].started = false;
+	}
+}
+
+static bool is_quiet(struct server *sv)
+{
+	for (unsigned int i = 0; i < sv->worker_cnt; i++) {
+		if (sv->workers[i].started && sv->workers[i].running)
+			return false;
+	}
+	return deferred_is_quiet(sv->deferred);
+}
+
+void server_drain(struct server *sv, unsigned int deadline_ms)
+{
+	const struct timespec pause = {.tv_nsec = 2 * 1000 * 1000};
+	uint64_t until = session_now_ms() + deadline_ms;
+
+	deferred_hold(sv->deferred, true);
+	sv->stopping = true;
+	while (session_now_ms() < until) {
+		wake_workers(sv);
+		if (is_quiet(sv))
+			return;
+		nanosleep(&pause, NULL);
 	}
 }

@@ -227,7 +227,7 @@ static void send_msg(struct fc *c, const struct fc_msg *m, uint64_t unique)
 	pthread_mutex_unlock(&c->send_lock);
 }
 
-struct fc_call *fc_send(struct fc *c, const struct fc_msg *m)
+struct fc_call *fc_expect(struct fc *c)
 {
 	struct fc_call *call = calloc(1, sizeof(*call));
 
@@ -238,8 +238,28 @@ struct fc_call *fc_send(struct fc *c, const struct fc_msg *m)
 	pthread_mutex_lock(&c->lock);
 	*find(c, call->unique) = call;
 	pthread_mutex_unlock(&c->lock);
+	return call;
+}
+
+struct fc_call *fc_send(struct fc *c, const struct fc_msg *m)
+{
+	struct fc_call *call = fc_expect(c);
+
 	send_msg(c, m, call->unique);
 	return call;
+}
+
+void fc_resend(struct fc_call *call, const struct fc_msg *m)
+{
+	struct fc *c = call->c;
+
+	pthread_mutex_lock(&c->lock);
+	*find(c, call->unique) = call->next;
+	call->next = NULL;
+	call->unique |= 1ull << 63;
+	*find(c, call->unique) = call;
+	pthread_mutex_unlock(&c->lock);
+	send_msg(c, m, call->unique);
 }
 
 uint64_t fc_post(struct fc *c, const struct fc_msg *m)

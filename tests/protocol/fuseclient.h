@@ -67,6 +67,10 @@ void fc_close(struct fc *c);
 void fc_free(struct fc *c);
 
 struct fc_call *fc_send(struct fc *c, const struct fc_msg *m);
+/* A call whose request reaches the server in some other way. */
+struct fc_call *fc_expect(struct fc *c);
+/* Sends it once more, as after FUSE_NOTIFY_RESEND: bit 63 of its unique is set from now on. */
+void fc_resend(struct fc_call *call, const struct fc_msg *m);
 /* Waits up to ms; the answer's error or FC_NO_ANSWER. The call stays. */
 int fc_wait(struct fc_call *call, int ms);
 uint64_t fc_unique(const struct fc_call *call);

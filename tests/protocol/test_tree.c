@@ -331,9 +331,10 @@ END_TEST
 
 /* Both forms of one listing; true if the name is in the answer. */
 struct listing {
-	char names[400][32];
-	uint64_t off[400];
+	char names[700][32];
+	uint64_t off[700];
 	int cnt;
+	int known; /* entries that came with a node */
 };
 
 static void add_entry(struct listing *l, const struct fuse_dirent *d)
@@ -354,8 +355,10 @@ static void parse(struct rig *r, struct listing *l, bool plus, const char *buf,
 		const struct fuse_dirent *d = plus ? &p->dirent : (const void *)p;
 
 		add_entry(l, d);
-		if (plus && p->entry_out.nodeid)
+		if (plus && p->entry_out.nodeid) {
+			l->known++;
 			fc_forget(r->c, p->entry_out.nodeid, 1);
+		}
 		pos += plus ? FUSE_DIRENTPLUS_SIZE(p) : FUSE_DIRENT_SIZE(d);
 	}
 	ck_assert_uint_eq(pos, len);
@@ -365,11 +368,11 @@ static void parse(struct rig *r, struct listing *l, bool plus, const char *buf,
 static void list(struct rig *r, uint64_t fh, bool plus, uint32_t room, uint64_t off,
 		 int times, struct listing *l)
 {
-	static char buf[65536];
+	static char buf[256 * 1024];
 	struct fc_msg m;
 	size_t len;
 
-	l->cnt = 0;
+	l->cnt = l->known = 0;
 	do {
 		int before = l->cnt;
 
@@ -421,6 +424,45 @@ START_TEST(readdir_under_deletes)
 	ck_assert_int_eq(first.cnt + rest.cnt, ENTRIES);
 	for (int i = 0; i < first.cnt; i++)
 		ck_assert(!listed(&rest, first.names[i]));
+	fc_msg_release(&m, FUSE_RELEASEDIR, ROOT, open.fh);
+	ck_assert_int_eq(fc_do(r.c, &m, NULL, 0, NULL), 0);
+	rig_check_empty(&r);
+	rig_end(&r);
+}
+END_TEST
+
+static void make_plain(struct rig *r, const char *name)
+{
+	int fd = open(rig_backing(r, name), O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+}
+
+/* A request has room for so many lookups; what comes beyond them is listed without. */
+START_TEST(readdirplus_beyond_marks)
+{
+	enum { FILES = SESSION_MARKS_MAX + 100 };
+	static struct listing l;
+	struct fuse_open_out open;
+	struct fc_msg m;
+	char name[16];
+	struct rig r;
+
+	rig_start(&r, settings);
+	for (int i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		make_plain(&r, name);
+	}
+	fc_msg_open(&m, FUSE_OPENDIR, ROOT, O_RDONLY);
+	ck_assert_int_eq(fc_do(r.c, &m, &open, sizeof(open), NULL), 0);
+	list(&r, open.fh, true, 256 * 1024, 0, 1, &l);
+	ck_assert_int_eq(l.cnt, FILES);
+	ck_assert_int_eq(l.known, SESSION_MARKS_MAX);
+	for (int i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		ck_assert(listed(&l, name));
+	}
 	fc_msg_release(&m, FUSE_RELEASEDIR, ROOT, open.fh);
 	ck_assert_int_eq(fc_do(r.c, &m, NULL, 0, NULL), 0);
 	rig_check_empty(&r);
@@ -556,6 +598,7 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(t, mknod_kinds, 0, ROWS(special));
 	tcase_add_test(t, xattrs);
 	tcase_add_loop_test(t, readdir_under_deletes, 0, 2);
+	tcase_add_test(t, readdirplus_beyond_marks);
 	tcase_add_loop_test(t, rename_table, 0, ROWS(renames));
 	tcase_add_test(t, link_across);
 	tcase_add_test(t, attributes);

@@ -142,6 +142,8 @@ static bool fault_get(const char *tag)
 		say(tag, bad_replies[i].reply);
 		return true;
 	}
+	if (is("slow"))
+		usleep(150000);
 	if (is("hang"))
 		pause();
 	if (is("die"))

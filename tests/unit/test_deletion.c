@@ -275,6 +275,31 @@ START_TEST(kept_after_all)
 }
 END_TEST
 
+/* By a reload: what waits, waits on; what comes after follows the new policy. */
+START_TEST(another_policy)
+{
+	struct journal_entry e;
+	struct rig g;
+	uint64_t id;
+
+	set_up(&g);
+	g.cfg.delay_s = 1;
+	start(&g);
+	id = delete_it(&g);
+	deletion_set_policy(g.q, true, 1);
+	usleep(1200 * 1000);
+	ck_assert(fake_has(g.ks, g.key_id));
+	ck_assert_int_eq((int)waiting(&g), 1);
+	ck_assert_int_eq(journal_get(g.j, id, &e), 0);
+	deletion_set_policy(g.q, false, 3600);
+	UNTIL(live(g.j) == 0); /* its own delay was the first */
+	ck_assert(!fake_has(g.ks, g.key_id));
+	delete_it(&g);
+	ck_assert_int_eq((int)waiting(&g), 1);
+	tear_down(&g);
+}
+END_TEST
+
 START_TEST(derived)
 {
 	struct journal_entry e;
@@ -897,6 +922,7 @@ Suite *unit_suite(void)
 	tcase_add_test(t, becomes_due);
 	tcase_add_test(t, kept);
 	tcase_add_test(t, kept_after_all);
+	tcase_add_test(t, another_policy);
 	tcase_add_test(t, derived);
 	tcase_add_loop_test(t, suspect, 0, MISFITS);
 	tcase_add_test(t, in_use_is_cancelled);

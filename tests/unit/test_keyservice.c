@@ -461,6 +461,299 @@ START_TEST(cancel)
 }
 END_TEST
 
+/*
+ * Helpers outlive a service that dies: played by an end that reaps nobody, and by copies of the
+ * descriptors.
+ */
+static struct {
+	int spawned;
+	bool spare;
+	pid_t reaped;
+	struct keyservice_helper kept[3], copy[3];
+} life;
+
+static vcf_err_t counting_spawn(void *arg, const char *program, int *to, int *from,
+				pid_t *pid)
+{
+	life.spawned++;
+	return keyservice_spawn(arg, program, to, from, pid);
+}
+
+static void sparing_reap(void *arg, pid_t pid)
+{
+	life.reaped = pid;
+	if (!life.spare)
+		keyservice_reap(arg, pid);
+}
+
+static void open_kept(struct fixture *f, const char *mode, unsigned int children,
+		      uint32_t config)
+{
+	struct keyservice_option options[] = {{"directory", f->dir}, {"mode", mode}};
+	struct keyservice_config cfg = {
+		.name = "test",
+		.helper = helper,
+		.options = options,
+		.option_cnt = 2,
+		.children = children,
+		.spawn = counting_spawn,
+		.reap = sparing_reap,
+		.kept = life.kept,
+		.kept_cnt = 3,
+		.kept_config = config,
+	};
+
+	sem_init(&f->over, 0, 0);
+	snprintf(f->dir, sizeof(f->dir), "%s/XXXXXX", unit_tmpdir());
+	ck_assert_ptr_nonnull(mkdtemp(f->dir));
+	ck_assert_int_eq(keyservice_new(&f->ks, &cfg), 0);
+}
+
+/* The service ends, its helper and their pipe stay; the record is as it was. */
+static void die(struct fixture *f)
+{
+	memcpy(life.copy, life.kept, sizeof(life.copy));
+	for (int i = 0; i < 3; i++) {
+		if (!life.copy[i].pid)
+			continue;
+		life.copy[i].to = fcntl(life.copy[i].to, F_DUPFD_CLOEXEC, 3);
+		life.copy[i].from = fcntl(life.copy[i].from, F_DUPFD_CLOEXEC, 3);
+	}
+	life.spare = true;
+	close_fixture(f);
+	life.spare = false;
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(life.kept[i].pid, 0);
+		ck_assert_uint_eq(life.kept[i].idle, 0);
+	}
+	memcpy(life.kept, life.copy, sizeof(life.copy));
+	life.spawned = 0;
+	life.reaped = 0;
+}
+
+static void expect_ping(struct fixture *f)
+{
+	ck_assert_int_eq(keyservice_ping(f->ks, on_done, f), 0);
+	wait_over(f);
+	ck_assert_int_eq(f->err, 0);
+}
+
+static const struct kept_row {
+	const char *what;
+	const char *mode;
+	uint32_t before, after; /* the configurations */
+	bool adopted;
+} kept_rows[] = {
+	{"an idle one", "", 1, 1, true},
+	{"one with another configuration", "", 1, 2, false},
+	{"one with a request", "hang", 1, 1, false},
+};
+
+START_TEST(kept_helpers)
+{
+	const struct kept_row *row = &kept_rows[_i];
+	bool idle = *row->mode == '\0';
+	struct fixture f = {0};
+	pid_t pid;
+
+	memset(&life, 0, sizeof(life));
+	open_kept(&f, row->mode, 1, row->before);
+	if (idle)
+		expect_ping(&f);
+	else
+		ck_assert_int_eq(keyservice_get(f.ks, "x", on_done, &f), 0);
+	while (!idle && !counted(&f, "gets"))
+		usleep(1000);
+	pid = life.kept[0].pid;
+	ck_assert_int_gt(pid, 0);
+	ck_assert_uint_eq(life.kept[0].idle, idle);
+	die(&f);
+
+	f = (struct fixture){0};
+	open_kept(&f, "", 1, row->after);
+	ck_assert_int_eq(life.reaped, row->adopted ? 0 : pid);
+	expect_ping(&f);
+	ck_assert_int_eq(life.spawned, !row->adopted);
+	ck_assert_int_eq(life.kept[0].pid == pid, row->adopted);
+	ck_assert_uint_eq(life.kept[0].idle, 1);
+	close_fixture(&f);
+	ck_assert_int_eq(life.kept[0].pid, 0);
+}
+END_TEST
+
+static int kept_cnt(bool idle)
+{
+	int cnt = 0;
+
+	for (int i = 0; i < 3; i++)
+		cnt += life.kept[i].pid && (!idle || life.kept[i].idle);
+	return cnt;
+}
+
+/* More than the service may have now: the others end. */
+START_TEST(kept_too_many)
+{
+	static struct fixture more[3];
+	struct fixture f = {0};
+
+	memset(&life, 0, sizeof(life));
+	open_kept(&f, "", 3, 0);
+	for (int i = 0; i < 3; i++) {
+		char id[] = {(char)('a' + i), '\0'};
+
+		sem_init(&more[i].over, 0, 0);
+		ck_assert_int_eq(keyservice_get(f.ks, id, on_done, &more[i]), 0);
+	}
+	for (int i = 0; i < 3; i++) {
+		wait_over(&more[i]);
+		secret_free(more[i].secret);
+	}
+	/* Two do as well, if the third started late or not at all. */
+	for (int i = 0; i < 1000 && kept_cnt(true) < 3; i++)
+		usleep(1000);
+	ck_assert_int_ge(kept_cnt(true), 2);
+	die(&f);
+
+	f = (struct fixture){0};
+	open_kept(&f, "", 1, 0);
+	ck_assert_int_ne(life.reaped, 0);
+	ck_assert_int_eq(kept_cnt(false), 1);
+	expect_ping(&f);
+	ck_assert_int_eq(life.spawned, 0);
+	close_fixture(&f);
+}
+END_TEST
+
+/* --- other settings under way --- */
+
+/* The other fixture's folder and settings for the first one's service. */
+static void reload_fixture(struct fixture *f, const struct fixture *dir,
+			   const struct setting *set)
+{
+	struct keyservice_option options[] = {
+		{"directory", dir->dir},
+		{"mode", set->mode ? set->mode : ""},
+	};
+	struct keyservice_config cfg = {
+		.name = "test",
+		.helper = set->program ? set->program : helper,
+		.options = options,
+		.option_cnt = 2,
+		.children = set->children,
+		.timeout_s = 5,
+		.request_timeout_ms = 2000,
+	};
+
+	ck_assert_int_eq(keyservice_reload(f->ks, &cfg), 0);
+}
+
+/* A busy helper ends after its answer, an idle one at once; both are no failures. */
+START_TEST(reload_busy)
+{
+	static struct fixture f[2];
+	const struct setting old = {.mode = "slow"}, fresh = {.children = 2};
+	struct keyservice_status st;
+
+	open_fixture(&f[0], &old);
+	open_fixture(&f[1], &fresh);
+	ck_assert_int_eq(keyservice_get(f[0].ks, "aaa", on_done, &f[0]), 0);
+	while (!counted(&f[0], "gets"))
+		usleep(1000);
+	reload_fixture(&f[0], &f[1], &fresh);
+	reload_fixture(&f[0], &f[1], &fresh); /* perhaps before the first is looked at */
+	ck_assert_int_eq(keyservice_get(f[0].ks, "bbb", on_done, &f[1]), 0);
+	wait_over(&f[1]);
+	ck_assert_int_eq(sem_trywait(&f[0].over), -1); /* the old one is at work yet */
+	wait_over(&f[0]);
+	expect_secret(f[0].secret, 'a', "old");
+	expect_secret(f[1].secret, 'b', "new");
+	ck_assert_int_eq(counted(&f[0], "gets"), 1);
+	ck_assert_int_eq(counted(&f[1], "gets"), 1);
+	for (int i = 0; i < 1000; i++) {
+		keyservice_get_status(f[0].ks, &st);
+		if (st.children == 1)
+			break;
+		usleep(1000);
+	}
+	ck_assert_uint_eq(st.children, 1);
+	ck_assert_uint_eq(st.restarts, 0);
+	ck_assert_str_eq(st.state, "ok");
+	for (int i = 0; i < 2; i++)
+		close_fixture(&f[i]);
+}
+END_TEST
+
+/* A helper that never started: the request that waits is served by the next. */
+START_TEST(reload_mends)
+{
+	static struct fixture f;
+	const struct setting old = {.program = "/nonexistent/helper"},
+			     fresh = {.children = 1};
+	struct keyservice_status st;
+
+	open_fixture(&f, &old);
+	ck_assert_int_eq(keyservice_get(f.ks, "aaa", on_done, &f), 0);
+	do {
+		keyservice_get_status(f.ks, &st);
+	} while (strcmp(st.state, "failing") != 0);
+	ck_assert_str_eq(st.helper, "helper");
+	reload_fixture(&f, &f, &fresh);
+	wait_over(&f);
+	ck_assert_int_eq(f.err, 0);
+	expect_secret(f.secret, 'a', "mended");
+	keyservice_get_status(f.ks, &st);
+	ck_assert_str_eq(st.helper, "vmcryptfs-key-faulty");
+	close_fixture(&f);
+}
+END_TEST
+
+START_TEST(reload_often)
+{
+	static struct fixture f[60];
+	const struct setting set[2] = {{.children = 4}, {.children = 1}};
+	struct keyservice_status st;
+	char id[] = "a";
+
+	open_fixture(&f[0], &set[0]);
+	for (int i = 0; i < ROWS(f); i++) {
+		if (i)
+			sem_init(&f[i].over, 0, 0);
+		id[0] = (char)('a' + i % 26);
+		ck_assert_int_eq(keyservice_get(f[0].ks, id, on_done, &f[i]), 0);
+		if (i % 5 == 0)
+			reload_fixture(&f[0], &f[0], &set[i / 5 % 2]);
+		usleep(1000);
+	}
+	for (int i = 0; i < ROWS(f); i++) {
+		wait_over(&f[i]);
+		ck_assert_int_eq(f[i].err, 0);
+		expect_secret(f[i].secret, (char)('a' + i % 26), "often");
+	}
+	keyservice_get_status(f[0].ks, &st);
+	ck_assert_uint_eq(st.restarts, 0);
+	ck_assert_uint_eq(st.failures, 0);
+	for (int i = 1; i < ROWS(f); i++)
+		secret_free(f[i].secret);
+	close_fixture(&f[0]);
+}
+END_TEST
+
+/* The spawn function is that of the first, whose settings it does not share. */
+START_TEST(alike)
+{
+	static struct fixture f;
+	const struct setting set = {.program = "/nonexistent/helper"};
+	struct keyservice_config cfg = {.name = "test", .helper = helper, .timeout_s = 5};
+	struct keyservice_sync out;
+	auto_keyservice struct keyservice *other = NULL;
+
+	open_fixture(&f, &set);
+	ck_assert_int_eq(keyservice_new_like(&other, f.ks, &cfg), 0);
+	close_fixture(&f);
+	ck_assert_int_eq(keyservice_ping_sync(other, &out), 0);
+}
+END_TEST
+
 START_TEST(surroundings)
 {
 	struct setting set = {.mode = "describe"};
@@ -583,6 +876,12 @@ Suite *unit_suite(void)
 	tcase_add_test(t, many);
 	tcase_add_test(t, coalescing);
 	tcase_add_test(t, cancel);
+	tcase_add_loop_test(t, kept_helpers, 0, ROWS(kept_rows));
+	tcase_add_test(t, kept_too_many);
+	tcase_add_test(t, reload_busy);
+	tcase_add_test(t, reload_mends);
+	tcase_add_test(t, reload_often);
+	tcase_add_test(t, alike);
 	tcase_add_test(t, surroundings);
 	tcase_add_loop_test(t, programs, 0, ROWS(program_rows));
 	tcase_add_test(t, program_names);

@@ -188,6 +188,28 @@ START_TEST(life_of_a_secret)
 }
 END_TEST
 
+START_TEST(another_target)
+{
+	struct reserved res;
+	struct rig g;
+
+	set_up(&g);
+	start_reserve(&g, 1, &quick);
+	UNTIL(reserve_count(g.r) == 1);
+	reserve_set_target(g.r, 3);
+	UNTIL(reserve_count(g.r) == 3);
+	reserve_set_target(g.r, 0);
+	usleep(5000);
+	ck_assert_int_eq((int)reserve_count(g.r), 3); /* they are there: they are used */
+	ck_assert_int_eq(take(g.r, &res), 0);
+	use(&g, &res);
+	usleep(5000);
+	ck_assert_int_eq((int)reserve_count(g.r), 2);
+	ck_assert_int_eq(fake_calls(g.ks, KEY_NEW), 3);
+	tear_down(&g);
+}
+END_TEST
+
 START_TEST(on_demand)
 {
 	struct reserved res;
@@ -523,6 +545,7 @@ Suite *unit_suite(void)
 	TCase *t = tcase_create("reserve");
 
 	tcase_add_test(t, life_of_a_secret);
+	tcase_add_test(t, another_target);
 	tcase_add_test(t, on_demand);
 	tcase_add_test(t, taken_up_again);
 	tcase_add_test(t, settles_an_earlier_run);

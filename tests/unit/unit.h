@@ -11,6 +11,11 @@
 
 Suite *unit_suite(void);
 
+/* A program that defines it does without both: its children, which the arena's memory does not
+ * pass to, have their own.
+ */
+extern const int unit_bare __attribute__((weak));
+
 /* A fresh folder under $TMPDIR, removed at the end of the program; the string is static.
  */
 const char *unit_tmpdir(void);

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/helpers.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "crypto/keyservice.h"
+#include "fs/control.h"
+#include "util/log.h"
+
+static int find(const struct helpers *h, pid_t pid)
+{
+	for (int i = 0; i < SESSION_HELPERS_MAX; i++) {
+		if (h->pids[i] == pid)
+			return i;
+	}
+	return -1;
+}
+
+static void spawn(struct helpers *h, int sock, const char *program)
+{
+	struct control c = {.kind = CONTROL_SPAWNED};
+	int fds[2] = {-1, -1};
+	int slot = find(h, 0);
+	pid_t pid = 0;
+
+	c.value = slot < 0 ? -EAGAIN
+			   : keyservice_spawn(NULL, program, &fds[0], &fds[1], &pid);
+	if (!c.value) {
+		h->pids[slot] = pid;
+		c.value = pid;
+	}
+	if (control_send(sock, &c, fds, c.value > 0 ? 2 : 0))
+		log_dbg("the server is gone");
+	for (int i = 0; i < 2; i++) {
+		if (fds[i] >= 0)
+			close(fds[i]);
+	}
+}
+
+void helpers_serve(struct helpers *h, int sock)
+{
+	struct control c;
+
+	if (control_recv(sock, &c, NULL, 0))
+		return;
+	if (c.kind == CONTROL_SPAWN)
+		spawn(h, sock, c.path);
+	else if (c.kind == CONTROL_REAP && c.value > 0 && find(h, c.value) >= 0)
+		kill(-c.value, SIGKILL); /* its session; SIGCHLD clears the slot */
+}
+
+void helpers_ended(struct helpers *h, pid_t pid)
+{
+	int i = find(h, pid);
+
+	if (i >= 0)
+		h->pids[i] = 0;
+}
+
+/* The record of a helper that the next server can use. */
+static struct keyservice_helper *kept(struct session *s, pid_t pid)
+{
+	for (int i = 0; i < SESSION_HELPERS_MAX; i++) {
+		struct keyservice_helper *r = &s->head->helpers[i];
+
+		if (r->pid == pid && r->idle)
+			return r;
+	}
+	return NULL;
+}
+
+void helpers_settle(struct helpers *h, struct session *s)
+{
+	for (int i = 0; i < SESSION_HELPERS_MAX; i++) {
+		if (h->pids[i] && !kept(s, h->pids[i]))
+			kill(-h->pids[i], SIGKILL);
+	}
+	for (int i = 0; i < SESSION_HELPERS_MAX; i++) {
+		struct keyservice_helper *r = &s->head->helpers[i];
+
+		if (r->pid && (!r->idle || find(h, r->pid) < 0))
+			r->pid = 0;
+	}
+}
+
+void helpers_drop(struct helpers *h, struct session *s)
+{
+	for (int i = 0; i < SESSION_HELPERS_MAX; i++)
+		s->head->helpers[i].idle = 0;
+	helpers_settle(h, s);
+}
+
+void helpers_end(struct helpers *h)
+{
+	for (int i = 0; i < SESSION_HELPERS_MAX; i++) {
+		if (h->pids[i])
+			kill(h->pids[i], SIGTERM);
+	}
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What a configuration means for the key service. */
+#ifndef VCF_FS_KEYSETTINGS_H
+#define VCF_FS_KEYSETTINGS_H
+
+#include "crypto/keyservice.h"
+#include "fs/config.h"
+#include "util/err.h"
+
+/* kc points into the rest and into the configuration, which outlives it. */
+struct keysettings {
+	struct keyservice_config kc; /* without spawn and reap */
+	struct keyservice_option *options;
+	char program[4096];
+};
+
+/* -ENOTCONN (logged): the helper is missing or cannot be trusted. */
+NODISCARD vcf_err_t keysettings_init(struct keysettings *s, const struct config *cfg);
+void keysettings_fini(struct keysettings *s);
+
+#endif
