@@ -9,6 +9,7 @@
 
 #include "crypto/container.h"
 #include "crypto/worker.h"
+#include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 
@@ -120,7 +121,7 @@ static void put_off(struct deletion_queue *q, uint64_t id)
 		l->next = q->later;
 		q->later = l;
 	}
-	l->at_ms = worker_now_ms() + l->backoff_ms;
+	l->at_ms = clock_now_ms() + l->backoff_ms;
 	l->backoff_ms *= 2;
 	if (l->backoff_ms > q->timing.backoff_max_ms)
 		l->backoff_ms = q->timing.backoff_max_ms;
@@ -163,7 +164,7 @@ static void failed(struct deletion_queue *q, const struct journal_entry *e, vcf_
 	if (err == -ECANCELED)
 		return;
 	if (err == -ETIMEDOUT)
-		q->pause_until_ms = worker_now_ms() + q->timing.backoff_min_ms;
+		q->pause_until_ms = clock_now_ms() + q->timing.backoff_min_ms;
 	if (!q->failing)
 		log_warn("%s: its secret %s at %s cannot be destroyed yet: %s%s%s; it is "
 			 "tried again",
@@ -393,7 +394,7 @@ static void settle_batch(struct deletion_queue *q, const struct batch *b)
 			failed(q, &b->entries[i], err, "cannot look who uses it");
 		else if (used[i])
 			cancel_used(q, &b->entries[i]);
-		else if (q->pause_until_ms <= worker_now_ms())
+		else if (q->pause_until_ms <= clock_now_ms())
 			settle(q, &b->entries[i]);
 	}
 }
@@ -404,7 +405,7 @@ static uint64_t work(struct deletion_queue *q)
 	auto_free struct journal_entry *entries = calloc(BATCH, sizeof(*entries));
 	struct batch b = {.q = q, .entries = entries, .now = time(NULL)};
 
-	b.now_ms = worker_now_ms();
+	b.now_ms = clock_now_ms();
 	b.again_ms = b.now_ms + q->timing.poll_ms;
 	if (!entries || keeping(q))
 		return b.again_ms;
@@ -424,7 +425,7 @@ void *deletion_run(void *arg)
 
 	mutex_lock(&q->lock);
 	while (!q->closing) {
-		if (q->told || again_ms <= worker_now_ms()) {
+		if (q->told || again_ms <= clock_now_ms()) {
 			q->told = false;
 			mutex_unlock(&q->lock);
 			again_ms = work(q);

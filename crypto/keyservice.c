@@ -28,6 +28,7 @@
 #include "crypto/keyjob.h"
 #include "crypto/keyqueue.h"
 #include "crypto/keyservice_child.h"
+#include "util/clock.h"
 #include "util/lock.h"
 #include "util/log.h"
 #include "util/text.h"
@@ -71,14 +72,6 @@ struct keyservice {
 	char helper[64];	/* (l) the base name of the program */
 	struct settings *fresh; /* (l) to be taken up, or NULL */
 };
-
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 /* The pause after the n-th failure in a row, n >= 1. */
 static uint64_t pause_ms(unsigned int n)
@@ -128,7 +121,7 @@ static void pause_job(struct keyservice *ks, struct keyjob *job)
 
 	if (pause < job->retry_after_s * UINT64_C(1000))
 		pause = job->retry_after_s * UINT64_C(1000);
-	keyqueue_put_back(&ks->queue, job, now_ms() + pause);
+	keyqueue_put_back(&ks->queue, job, clock_now_ms() + pause);
 }
 
 /* One answer line for a busy helper. False if the helper is to be replaced. */
@@ -162,7 +155,7 @@ static bool take_reply(struct keyservice *ks, struct keychild *c, struct key_rep
 
 static void delay_start(struct keyservice *ks)
 {
-	ks->start_ms = now_ms() + pause_ms(++ks->streak);
+	ks->start_ms = clock_now_ms() + pause_ms(++ks->streak);
 }
 
 static void start_child(struct keyservice *ks, uint64_t now)
@@ -233,7 +226,7 @@ static bool serve_child(struct keyservice *ks, struct keychild *c, uint64_t now)
 
 static void serve_children(struct keyservice *ks)
 {
-	uint64_t now = now_ms();
+	uint64_t now = clock_now_ms();
 
 	for (unsigned int i = ks->child_cnt; i-- > 0;) {
 		if (!serve_child(ks, ks->children[i], now))
@@ -394,7 +387,7 @@ static void expire_jobs(struct keyservice *ks, uint64_t now)
 /* Ends the input of all helpers and gives them a moment to see it. */
 static void say_goodbye(struct keyservice *ks)
 {
-	uint64_t end = now_ms() + GOODBYE_MS;
+	uint64_t end = clock_now_ms() + GOODBYE_MS;
 	struct pollfd p = {.events = 0};
 
 	for (unsigned int i = 0; i < ks->child_cnt; i++) {
@@ -402,7 +395,7 @@ static void say_goodbye(struct keyservice *ks)
 			close(STEAL_FD(&ks->children[i]->to));
 	}
 	for (unsigned int i = 0; i < ks->child_cnt; i++) {
-		uint64_t now = now_ms();
+		uint64_t now = clock_now_ms();
 
 		p.fd = ks->children[i]->from;
 		poll(&p, 1, now < end ? (int)(end - now) : 0);
@@ -440,7 +433,7 @@ static void *loop(void *arg)
 
 	block_signals();
 	while (!keyqueue_closed(&ks->queue)) {
-		uint64_t now = now_ms();
+		uint64_t now = clock_now_ms();
 
 		take_settings(ks);
 		retire_children(ks);
@@ -608,7 +601,7 @@ void keyservice_free(struct keyservice *ks)
 static vcf_err_t submit(struct keyservice *ks, struct keyjob **job,
 			keyservice_done_fn *done, void *arg)
 {
-	uint64_t deadline = now_ms() + ks->timeout_s * UINT64_C(1000);
+	uint64_t deadline = clock_now_ms() + ks->timeout_s * UINT64_C(1000);
 	vcf_err_t err = keyqueue_add(&ks->queue, *job, done, arg, deadline);
 
 	if (err)

@@ -10,6 +10,7 @@
 
 #include "crypto/reserve_item.h"
 #include "crypto/worker.h"
+#include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 
@@ -178,7 +179,7 @@ static bool next_work(struct reserve *r, struct reserve_item **it)
 
 	*it = NULL;
 	while (!r->closing) {
-		uint64_t now = worker_now_ms(), again = UINT64_MAX;
+		uint64_t now = clock_now_ms(), again = UINT64_MAX;
 
 		if (r->news)
 			return true;
@@ -226,7 +227,7 @@ static int adopt(void *arg, const struct journal_entry *e)
 	it->res.journal_id = e->id;
 	memcpy(it->res.uuid, e->uuid, UUID_LEN);
 	memcpy(it->res.key_id, e->key_id, sizeof(it->res.key_id));
-	it->settled_ms = worker_now_ms() + (age_ms < settle_ms ? settle_ms - age_ms : 0);
+	it->settled_ms = clock_now_ms() + (age_ms < settle_ms ? settle_ms - age_ms : 0);
 	SCOPED_LOCK(&r->lock);
 	r->making += it->counted;
 	reserve_queue_locked(it, 0);
@@ -331,7 +332,7 @@ vcf_err_t reserve_take(struct reserve *r, struct reserved *out, reserve_ready_fn
 	}
 	if (r->closing)
 		return -ECANCELED;
-	if (worker_now_ms() < r->refuse_until_ms)
+	if (clock_now_ms() < r->refuse_until_ms)
 		return r->last_err;
 	if (!t)
 		return -ENOMEM;

@@ -8,6 +8,7 @@
 #include <uuid/uuid.h>
 
 #include "crypto/worker.h"
+#include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 
@@ -56,7 +57,7 @@ static void say_failing(struct reserve *r, const struct reserve_item *it, vcf_er
 static void give_up_hope(struct reserve_item *it, vcf_err_t err)
 {
 	struct reserve *r = it->r;
-	uint64_t now = worker_now_ms();
+	uint64_t now = clock_now_ms();
 	bool said = true;
 
 	if (!it->counted)
@@ -116,7 +117,7 @@ static void try_later(struct reserve_item *it)
 	uint64_t pause = (uint64_t)t->backoff_min_ms << (it->tries < 16 ? it->tries : 16);
 
 	it->tries++;
-	queue_item(it, worker_now_ms() +
+	queue_item(it, clock_now_ms() +
 			       (pause < t->backoff_max_ms ? pause : t->backoff_max_ms));
 }
 
@@ -250,7 +251,7 @@ static vcf_err_t prepare_new(struct reserve_item *it)
 {
 	vcf_err_t err;
 
-	it->settled_ms = worker_now_ms() + it->r->timing.settle_ms;
+	it->settled_ms = clock_now_ms() + it->r->timing.settle_ms;
 	if (it->res.secret)
 		return 0; /* again: the same secret under the same label */
 	uuid_generate_random(it->res.uuid);
@@ -324,7 +325,7 @@ static void end_find(struct reserve_item *it)
 		try_later(it);
 	} else if (it->counted) {
 		next_step(it, STEP_NEW);
-	} else if (worker_now_ms() < it->settled_ms) {
+	} else if (clock_now_ms() < it->settled_ms) {
 		queue_item(it, it->settled_ms);
 	} else {
 		close_and_drop(it);

@@ -16,14 +16,6 @@ static void must(int rc, const char *what)
 	abort();
 }
 
-uint64_t worker_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 void worker_cond_init(pthread_cond_t *cond)
 {
 	pthread_condattr_t attr;

@@ -12,9 +12,6 @@
 #include "util/err.h"
 #include "util/lock.h"
 
-/* Monotonic milliseconds. */
-uint64_t worker_now_ms(void);
-
 /* A condition whose timed waits follow the monotonic clock. */
 void worker_cond_init(pthread_cond_t *cond);
 

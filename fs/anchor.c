@@ -14,6 +14,7 @@
 
 #include "crypto/keytable.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/log.h"
 
 enum {
@@ -60,14 +61,14 @@ static uint64_t patience(const struct session *s, uint32_t generation)
 /* Until the keeper is dead; does not return when it serves. */
 static void watch(const struct session *s, int keeper, uint32_t serving)
 {
-	uint64_t begun = session_now_ms();
+	uint64_t begun = clock_now_ms();
 	uint32_t generation = s->head->generation;
 	bool killed = false;
 
 	while (!ended_within(keeper, TICK_MS)) {
 		if (s->head->serving != serving)
 			_exit(0);
-		if (killed || session_now_ms() - begun < patience(s, generation))
+		if (killed || clock_now_ms() - begun < patience(s, generation))
 			continue;
 		killed = true;
 		log_err("the new program neither serves nor gives up: it is ended");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/config_compare.h"
+#include "util/hash.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -126,16 +127,10 @@ size_t config_list_differences(const struct config *a, const struct config *b, c
 	return l.cnt;
 }
 
-/* FNV-1a; the length in front keeps "ab","c" and "a","bc" apart. */
+/* The length in front keeps "ab","c" and "a","bc" apart. */
 static uint64_t mix(uint64_t h, const void *data, size_t len)
 {
-	const unsigned char *p = data;
-
-	for (size_t i = 0; i < sizeof(len); i++)
-		h = (h ^ (len >> 8 * i & 255)) * 0x100000001b3ull;
-	for (size_t i = 0; i < len; i++)
-		h = (h ^ p[i]) * 0x100000001b3ull;
-	return h;
+	return hash_fnv1a(hash_fnv1a(h, &len, sizeof(len)), data, len);
 }
 
 static uint64_t mix_text(uint64_t h, const char *text)
@@ -145,7 +140,7 @@ static uint64_t mix_text(uint64_t h, const char *text)
 
 uint64_t config_digest(const struct config *c)
 {
-	uint64_t h = 0xcbf29ce484222325ull;
+	uint64_t h = HASH_FNV1A_START;
 
 	for (size_t i = 0; i < config_option_cnt; i++) {
 		const struct config_option *o = &config_options[i];

@@ -16,6 +16,7 @@
 
 #include "fs/park.h"
 #include "fs/takeover.h"
+#include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/io.h"
 #include "util/log.h"
@@ -38,7 +39,7 @@ struct deferred {
 	bool left[SESSION_PARKED_MAX];	    /* records that an earlier process parked */
 	bool held;			    /* (l) none is executed again */
 	size_t awaited_cnt;		    /* (l) */
-	uint64_t awaited_until; /* (l) session_now_ms(), 0: nothing is awaited */
+	uint64_t awaited_until; /* (l) clock_now_ms(), 0: nothing is awaited */
 	void (*tick)(struct server *sv);
 	time_t ticked; /* (l) */
 	struct worker *workers;
@@ -78,14 +79,6 @@ vcf_err_t deferred_new(struct deferred **out, struct server *sv, unsigned int th
 	pthread_condattr_destroy(&attr);
 	*out = d;
 	return 0;
-}
-
-static time_t now_s(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec;
 }
 
 static void unlink_parked_locked(struct deferred *d, struct parked *p)
@@ -146,7 +139,7 @@ static bool must_wait_locked(struct deferred *d)
 		return true;
 	if (!d->awaited_until)
 		return false;
-	if (d->awaited_cnt && session_now_ms() < d->awaited_until)
+	if (d->awaited_cnt && clock_now_ms() < d->awaited_until)
 		return true;
 	if (d->awaited_cnt)
 		log_info("%zu parked requests were not sent again", d->awaited_cnt);
@@ -190,7 +183,7 @@ static bool run_one_locked(struct deferred *d, struct worker *w)
 
 static bool tick_due_locked(struct deferred *d)
 {
-	time_t now = now_s();
+	time_t now = clock_now_s();
 
 	if (!d->tick || now == d->ticked)
 		return false;
@@ -369,7 +362,7 @@ void deferred_expect_resent(struct deferred *d)
 {
 	SCOPED_LOCK(&d->lock);
 
-	d->awaited_until = session_now_ms() + RESEND_WAIT_MS;
+	d->awaited_until = clock_now_ms() + RESEND_WAIT_MS;
 	d->awaited_cnt = 0;
 	for (struct parked *p = d->parked; p; p = p->list_next) {
 		p->awaited = !p->answered;
@@ -409,13 +402,6 @@ void deferred_hold(struct deferred *d, bool held)
 
 	d->held = held;
 	pthread_cond_broadcast(&d->cond);
-}
-
-bool deferred_is_quiet(struct deferred *d)
-{
-	SCOPED_LOCK(&d->lock);
-
-	return !d->jobs && !d->busy;
 }
 
 void deferred_each_left(struct deferred *d,

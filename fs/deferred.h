@@ -73,8 +73,6 @@ bool deferred_adopt(struct deferred *d, uint64_t unique);
 
 /* While held, no parked request is executed again. */
 void deferred_hold(struct deferred *d, bool held);
-/* No job is queued or running. */
-bool deferred_is_quiet(struct deferred *d);
 
 /* What an earlier process parked: fn(arg, record, bytes) for each; fn's owner then drops it. */
 void deferred_each_left(struct deferred *d,

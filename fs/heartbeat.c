@@ -13,6 +13,7 @@
 
 #include "fs/session.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/log.h"
 
 struct heartbeat {
@@ -67,7 +68,7 @@ bool heartbeat_alive(const struct session *s, uint64_t now_ms, uint64_t limit_ms
 uint64_t heartbeat_silent_ms(struct heartbeat_watch *w, const struct session *s,
 			     uint64_t tick_ms)
 {
-	uint64_t now = session_now_ms();
+	uint64_t now = clock_now_ms();
 	uint64_t beat = s->head->beat_ms;
 	uint64_t passed = now - w->checked_ms;
 
@@ -92,7 +93,7 @@ static void *beat(void *arg)
 	struct heartbeat *hb = arg;
 
 	for (;;) {
-		uint64_t now = session_now_ms();
+		uint64_t now = clock_now_ms();
 		struct pollfd p[] = {{.fd = hb->stop_fd, .events = POLLIN},
 				     {.fd = hb->keeper_fd, .events = POLLIN}};
 

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "fs/session.h"
+#include "util/clock.h"
 
 void history_get(struct history *out, const struct session *s)
 {
@@ -22,7 +23,7 @@ void history_get(struct history *out, const struct session *s)
 		.dropped = h->dropped,
 		.last_signal = h->last_signal,
 		.last_in_flight = h->last_in_flight,
-		.death_age_ms = session_now_ms() - h->death_ms,
+		.death_age_ms = clock_now_ms() - h->death_ms,
 		.stall_mean_ms =
 			stalls ? (double)h->stall_sum_us / 1000 / (double)stalls : 0,
 		.stall_max_ms = (double)h->stall_max_us / 1000,
@@ -39,7 +40,7 @@ void history_serves(struct session *s)
 {
 	struct session_head *h = s->head;
 	uint64_t since = h->stalled_ms;
-	uint64_t us = (session_now_ms() - since) * 1000;
+	uint64_t us = (clock_now_ms() - since) * 1000;
 
 	if (since) {
 		h->stalls++;
@@ -54,7 +55,7 @@ void history_serves(struct session *s)
 void history_stalls(struct session *s)
 {
 	if (!s->head->stalled_ms)
-		s->head->stalled_ms = session_now_ms();
+		s->head->stalled_ms = clock_now_ms();
 }
 
 void history_died(struct session *s, uint32_t signal, uint32_t in_flight)
@@ -64,6 +65,6 @@ void history_died(struct session *s, uint32_t signal, uint32_t in_flight)
 	h->deaths++;
 	h->last_signal = signal;
 	h->last_in_flight = in_flight;
-	h->death_ms = session_now_ms();
+	h->death_ms = clock_now_ms();
 	history_stalls(s);
 }

@@ -11,6 +11,7 @@
 #include "fs/imagejob.h"
 #include "fs/imagetable_impl.h"
 #include "fs/node.h"
+#include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 #include "util/text.h"
@@ -172,14 +173,6 @@ void imagetable_ref(struct imagetable *t, struct image_entry *e)
 	e->refs++;
 }
 
-static time_t now_s(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec;
-}
-
 /* Frees the entry if nobody needs it: no reference, and no key or a useless one. */
 static void put_locked(struct imagetable *t, struct image_entry *e)
 {
@@ -187,7 +180,7 @@ static void put_locked(struct imagetable *t, struct image_entry *e)
 
 	if (--e->refs)
 		return;
-	e->idle_since = now_s();
+	e->idle_since = clock_now_s();
 	if (!e->detached && !in_state(e, IMAGE_COLD))
 		return;
 	for (link = chain_of(t, e->dev, e->ino); *link != e; link = &(*link)->next)
@@ -524,7 +517,7 @@ static struct image_entry *take_idle(struct imagetable *t, time_t before)
 void imagetable_sweep(struct imagetable *t)
 {
 	time_t linger = (time_t)t->sv->cfg->linger_s;
-	time_t before = now_s() - (linger ? linger : 1);
+	time_t before = clock_now_s() - (linger ? linger : 1);
 	struct image_entry *e;
 
 	while ((e = take_idle(t, before))) {
@@ -540,7 +533,7 @@ void imagetable_sweep(struct imagetable *t)
 
 bool imagetable_evict(struct imagetable *t)
 {
-	struct image_entry *e = take_idle(t, now_s());
+	struct image_entry *e = take_idle(t, clock_now_s());
 
 	if (!e)
 		return false;

@@ -40,6 +40,7 @@
 #include "fs/mountpoint.h"
 #include "fs/serve.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/log.h"
 
 enum {
@@ -123,7 +124,7 @@ static void on_reloaded(struct keeper *k, const struct control *c)
 
 static void on_ready(struct keeper *k)
 {
-	k->ready_ms = session_now_ms();
+	k->ready_ms = clock_now_ms();
 	keeper_pin_keys(k);
 	if (k->reload_asked)
 		ask_reload(k);
@@ -211,7 +212,7 @@ static void last_words(struct keeper *k)
 
 static void on_server_end(struct keeper *k, pid_t pid, int status)
 {
-	uint64_t now = session_now_ms();
+	uint64_t now = clock_now_ms();
 	int64_t served_ms = -1;
 
 	last_words(k);
@@ -244,13 +245,13 @@ static void restart_server(struct keeper *k)
 		k->gone = k->ended = true;
 		return;
 	}
-	if (session_now_ms() < k->restart_ms)
+	if (clock_now_ms() < k->restart_ms)
 		return;
 	err = keeper_start_server(k);
 	if (!err)
 		return;
 	log_err("the server cannot be started: %s", strerror(-err));
-	k->restart_ms = session_now_ms() + RESTART_PAUSE_MAX_MS;
+	k->restart_ms = clock_now_ms() + RESTART_PAUSE_MAX_MS;
 }
 
 /*
@@ -298,12 +299,12 @@ static void on_stop(struct keeper *k)
 		return;
 	}
 	if (k->state == STOPPING) {
-		k->stop_ms = session_now_ms(); /* the second signal: now */
+		k->stop_ms = clock_now_ms(); /* the second signal: now */
 		return;
 	}
 	upgrade_cancel(k);
 	k->state = STOPPING;
-	k->stop_ms = session_now_ms() + STOP_GRACE_MS;
+	k->stop_ms = clock_now_ms() + STOP_GRACE_MS;
 	k->session->head->stopping = 1;
 	start_unmount(k);
 }
@@ -314,12 +315,12 @@ void keeper_recall_stop(struct keeper *k)
 	if (!k->session->head->stopping)
 		return;
 	k->state = STOPPING;
-	k->stop_ms = session_now_ms() + STOP_GRACE_MS;
+	k->stop_ms = clock_now_ms() + STOP_GRACE_MS;
 }
 
 static void enforce_stop(struct keeper *k)
 {
-	uint64_t now = session_now_ms();
+	uint64_t now = clock_now_ms();
 
 	if (!k->stop_ms || now < k->stop_ms)
 		return;
@@ -414,7 +415,7 @@ static int sooner(int a, int b)
 
 static int timeout_ms(const struct keeper *k)
 {
-	uint64_t now = session_now_ms();
+	uint64_t now = clock_now_ms();
 	int tick = hang_tick_ms(k);
 	int ms = upgrade_timeout_ms(&k->upgrade);
 

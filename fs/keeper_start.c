@@ -12,6 +12,7 @@
 #include "crypto/keytable.h"
 #include "fs/keeper_impl.h"
 #include "fs/serve.h"
+#include "util/clock.h"
 #include "util/log.h"
 
 /*
@@ -172,11 +173,11 @@ vcf_err_t keeper_start_server(struct keeper *k)
 	sp.handshake = k->handshake[1];
 	sp.helpers = k->requests[1];
 	h->generation++;
-	h->beat_ms = session_now_ms();
+	h->beat_ms = clock_now_ms();
 	k->ready_ms = 0;
 	k->restart_ms = 0;
 	k->hung = false;
-	k->watch = (struct heartbeat_watch){.checked_ms = session_now_ms()};
+	k->watch = (struct heartbeat_watch){.checked_ms = clock_now_ms()};
 	pid = serve_start(&sp);
 	if (pid < 0)
 		return pid;

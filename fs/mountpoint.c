@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "util/hash.h"
 #include "util/log.h"
 
 vcf_err_t mountpoint_mount(const struct config *cfg, int devfd)
@@ -218,10 +219,8 @@ vcf_err_t mountpoint_clean_stale(const char *path)
 vcf_err_t mountpoint_socket(char *dst, size_t room, const char *runtime_directory,
 			    const char *mountpoint)
 {
-	uint64_t h = 0xcbf29ce484222325ull;
+	uint64_t h = hash_fnv1a(HASH_FNV1A_START, mountpoint, strlen(mountpoint));
 
-	for (; *mountpoint; mountpoint++)
-		h = (h ^ (unsigned char)*mountpoint) * 0x100000001b3ull;
 	if (snprintf(dst, room, "%s/%016llx.sock", runtime_directory,
 		     (unsigned long long)h) >= (int)room)
 		return -ENAMETOOLONG;

@@ -11,6 +11,7 @@
 
 #include "fs/imagetable.h"
 #include "fs/span.h"
+#include "util/hash.h"
 #include "util/log.h"
 
 bool node_is_image(const struct node *n)
@@ -41,16 +42,12 @@ int node_reopen(struct server *sv, const struct node *n, int flags)
 	return node_reopen_fd(sv, n->fd, flags);
 }
 
-/* FNV-1a: tells instances apart; whoever makes two collide gains nothing, open checks by text. */
+/* Tells instances apart; whoever makes two collide gains nothing, open checks by text. */
 static uint64_t domain_of(bool image, const char *context)
 {
-	uint64_t h = 0xcbf29ce484222325ull;
-
 	if (!image)
 		return 0;
-	for (; *context; context++)
-		h = (h ^ (unsigned char)*context) * 0x100000001b3ull;
-	return h | 1;
+	return hash_fnv1a(HASH_FNV1A_START, context, strlen(context)) | 1;
 }
 
 struct placed {

@@ -194,7 +194,7 @@ void ops_init(void *userdata, struct fuse_conn_info *conn)
 	conn->want |= conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
 				       FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
 				       FUSE_CAP_READDIRPLUS_AUTO);
-	if (sv->cfg->writeback && !sv->dev_shared)
+	if (sv->cfg->writeback && !sv->cfg->shared)
 		conn->want |= conn->capable & FUSE_CAP_WRITEBACK_CACHE;
 	conn->max_write = SERVER_MAX_IO;
 	conn->max_background =

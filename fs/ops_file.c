@@ -77,7 +77,7 @@ static vcf_err_t open_direct(struct server *sv, const struct node *n, int flags,
 static bool must_be_direct(struct server *sv, struct image_entry *e,
 			   const struct handle *h)
 {
-	return (h->flags & HANDLE_O_DIRECT) || sv->dev_shared || !e->image;
+	return (h->flags & HANDLE_O_DIRECT) || sv->cfg->shared || !e->image;
 }
 
 static vcf_err_t open_image_fds(struct server *sv, const struct node *n, int flags,
@@ -145,11 +145,6 @@ static vcf_err_t open_image(struct server *sv, struct node *n, struct handle *h,
 		err = open_image_fds(sv, n, fi->flags, h);
 	if (!err)
 		err = add_handle(sv, n, e, h, &fi->fh);
-	if (!err) {
-		fi->direct_io = !!(h->flags & HANDLE_DIRECT);
-		if (fi->direct_io)
-			current_worker->open_flags |= OPEN_PARALLEL_DIRECT_WRITES;
-	}
 	imagetable_put(sv->images, e);
 	return err;
 }
@@ -161,38 +156,30 @@ static vcf_err_t open_plain(struct server *sv, struct node *n, struct handle *h,
 		h->fd = node_reopen(sv, n, plain_flags(sv, fi->flags));
 	if (h->fd < 0)
 		return h->fd;
-	fi->direct_io = sv->dev_shared || (fi->flags & O_DIRECT);
+	if (sv->cfg->shared || (fi->flags & O_DIRECT))
+		h->flags |= HANDLE_DIRECT;
 	return state_handle_add(sv->state, h, n, ops_slot(), &fi->fh);
 }
 
-/* An earlier run of this request opened it: the answer is the same. */
-static bool opened_before(struct server *sv, struct fuse_file_info *fi)
+/* What the answer says of a handle besides its id. */
+static void describe_handle(const struct handle *h, struct fuse_file_info *fi)
 {
-	uint64_t id;
-	const struct handle *h = ops_made_before(sv, &id);
-
-	if (!h)
-		return false;
-	fi->fh = id;
-	if (h->kind == HANDLE_PLAIN) {
-		fi->direct_io = sv->dev_shared || (fi->flags & O_DIRECT);
-		return true;
-	}
 	fi->direct_io = !!(h->flags & HANDLE_DIRECT);
-	if (fi->direct_io)
+	if (fi->direct_io && h->kind == HANDLE_IMAGE)
 		current_worker->open_flags |= OPEN_PARALLEL_DIRECT_WRITES;
-	return true;
 }
 
 static vcf_err_t open_node(struct server *sv, struct node *n, int fd,
 			   struct fuse_file_info *fi)
 {
+	const struct handle *before = ops_made_before(sv, &fi->fh);
 	struct handle h = {.fd = fd, .direct_fd = -1};
 	vcf_err_t err;
 
-	if (opened_before(sv, fi)) {
+	if (before) { /* by an earlier run of this request: the answer is the same */
 		if (fd >= 0)
 			close(fd);
+		describe_handle(before, fi);
 		return 0;
 	}
 	if (!S_ISREG(n->mode)) {
@@ -204,6 +191,8 @@ static vcf_err_t open_node(struct server *sv, struct node *n, int fd,
 		h.kind = HANDLE_PLAIN;
 		err = open_plain(sv, n, &h, fi);
 	}
+	if (!err)
+		describe_handle(&h, fi);
 	if (err && h.fd >= 0)
 		close(h.fd);
 	if (err && h.direct_fd >= 0)

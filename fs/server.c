@@ -373,7 +373,6 @@ vcf_err_t server_new(struct server **out, const struct server_params *p)
 	sv->devfd = p->devfd;
 	sv->stream = p->stream;
 	sv->procfd = -1;
-	sv->dev_shared = p->cfg->shared;
 	sv->timeout_s = p->cfg->shared ? 0 : 1;
 	sv->started_at = time(NULL);
 	pthread_mutex_init(&sv->stream_in_lock, NULL);

@@ -85,8 +85,7 @@ struct server {
 	int devfd;		  /* /dev/fuse or a stream socket */
 	bool stream;		  /* devfd is a socket: a message comes in pieces, */
 	pthread_mutex_t stream_in_lock, stream_out_lock; /* one at a time each way */
-	bool dev_shared;  /* the mount is on other nodes as well */
-	double timeout_s; /* of attributes and entries */
+	double timeout_s;				 /* of attributes and entries */
 	struct session *session;
 	bool own_session; /* made by server_new() */
 	_Atomic bool
@@ -185,12 +184,6 @@ void worker_drop_request(struct worker *w);
  * interrupt's answer: it says ENOENT if there is no such request, and does nothing else.
  */
 bool server_is_awaited(struct server *sv, uint64_t unique);
-
-/*
- * Stops reading requests and waits until those under way, and jobs, are done, or for deadline_ms.
- * What waits for a key stays parked. Then the process may end at once: a successor takes over.
- */
-void server_drain(struct server *sv, unsigned int deadline_ms);
 
 /*
  * A volume key was wiped from the table: the ciphers of idle workers forget it as well, at once;

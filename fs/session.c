@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { SESSION_NO_SLOT = 0xffffffff, HEAD_ROOM = 64 * 1024 };
@@ -362,12 +361,4 @@ void session_txn_undo(struct session *s)
 		s->slots[t->slot].forget_cnt = t->old_forget_cnt;
 	}
 	session_txn_end(s);
-}
-
-uint64_t session_now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }

@@ -271,7 +271,4 @@ void session_txn_end(struct session *s);
 /* Puts an unfinished one back. Nobody else uses the tables. */
 void session_txn_undo(struct session *s);
 
-/* Milliseconds of CLOCK_MONOTONIC. */
-uint64_t session_now_ms(void);
-
 #endif

@@ -352,42 +352,8 @@ vcf_err_t state_node_lookup(struct state *st, const struct node_key *key,
 	return 0;
 }
 
-static void uncount_locked(struct state *st, struct node *n, uint64_t nlookup)
-{
-	n->nlookup -= nlookup < n->nlookup ? nlookup : n->nlookup;
-}
-
-static int forget(struct state *st, uint64_t id, uint64_t nlookup,
-		  struct session_slot *slot)
-{
-	SCOPED_LOCK(&st->lock);
-	struct node *n = state_node(st, id);
-	bool known = n && n != &st->nodes[0];
-
-	if (!known)
-		n = &st->nodes[0];
-	session_txn_begin(st->ses, n, slot);
-	CRASHPOINT("forget-begin");
-	if (known)
-		uncount_locked(st, n, nlookup);
-	CRASHPOINT("forget-counted");
-	if (slot && SESSION_NOTES)
-		slot->forget_cnt++;
-	session_txn_end(st->ses);
-	CRASHPOINT("forget-end");
-	return known ? state_release_locked(st, n) : -1;
-}
-
-void state_node_forget(struct state *st, uint64_t id, uint64_t nlookup,
-		       struct session_slot *slot)
-{
-	auto_close int fd = forget(st, id, nlookup, slot);
-
-	(void)fd;
-}
-
 /* Takes the last mark of that node out; none: it was not marked. */
-static void drop_mark(struct session_slot *slot, uint64_t id)
+static void note_unmarked(struct session_slot *slot, uint64_t id)
 {
 	uint32_t last = slot->mark_cnt - 1;
 
@@ -400,42 +366,48 @@ static void drop_mark(struct session_slot *slot, uint64_t id)
 	}
 }
 
-static int unlookup(struct state *st, uint64_t id, struct session_slot *slot)
+static void note_forgotten(struct session_slot *slot, uint64_t id)
+{
+	(void)id;
+	slot->forget_cnt++;
+}
+
+/* Takes lookups back, of a node that may not be known, and notes that in slot (or NULL). */
+static int give_back(struct state *st, uint64_t id, uint64_t nlookup,
+		     struct session_slot *slot,
+		     void (*note)(struct session_slot *slot, uint64_t id))
 {
 	SCOPED_LOCK(&st->lock);
 	struct node *n = state_node(st, id);
-
-	if (!n || n == &st->nodes[0])
-		return -1;
-	session_txn_begin(st->ses, n, slot);
-	uncount_locked(st, n, 1);
-	if (slot && SESSION_NOTES)
-		drop_mark(slot, id);
-	session_txn_end(st->ses);
-	return state_release_locked(st, n);
-}
-
-void state_node_unlookup(struct state *st, uint64_t id, struct session_slot *slot)
-{
-	auto_close int fd = unlookup(st, id, slot);
-
-	(void)fd;
-}
-
-static int unmark_last(struct state *st, struct session_slot *slot)
-{
-	SCOPED_LOCK(&st->lock);
-	struct node *n = state_node(st, slot->marks[slot->mark_cnt - 1]);
 	bool known = n && n != &st->nodes[0];
 
 	if (!known)
 		n = &st->nodes[0];
 	session_txn_begin(st->ses, n, slot);
+	CRASHPOINT("forget-begin");
 	if (known)
-		uncount_locked(st, n, 1);
-	slot->mark_cnt--;
+		n->nlookup -= nlookup < n->nlookup ? nlookup : n->nlookup;
+	CRASHPOINT("forget-counted");
+	if (slot && SESSION_NOTES)
+		note(slot, id);
 	session_txn_end(st->ses);
+	CRASHPOINT("forget-end");
 	return known ? state_release_locked(st, n) : -1;
+}
+
+void state_node_forget(struct state *st, uint64_t id, uint64_t nlookup,
+		       struct session_slot *slot)
+{
+	auto_close int fd = give_back(st, id, nlookup, slot, note_forgotten);
+
+	(void)fd;
+}
+
+void state_node_unlookup(struct state *st, uint64_t id, struct session_slot *slot)
+{
+	auto_close int fd = give_back(st, id, 1, slot, note_unmarked);
+
+	(void)fd;
 }
 
 void state_unmark(struct state *st, struct session_slot *slot)
@@ -444,11 +416,8 @@ void state_unmark(struct state *st, struct session_slot *slot)
 		log_err("session state: a request's marks are damaged and dropped");
 		slot->mark_cnt = 0;
 	}
-	while (slot->mark_cnt) {
-		auto_close int fd = unmark_last(st, slot);
-
-		(void)fd;
-	}
+	while (slot->mark_cnt)
+		state_node_unlookup(st, slot->marks[slot->mark_cnt - 1], slot);
 }
 
 struct node *state_node_of_inode(struct state *st, uint64_t dev, uint64_t ino)

@@ -21,6 +21,7 @@
 #include "fs/mountpoint.h"
 #include "fs/serve.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/log.h"
 
 enum { PROBE_MS = 20000, DRAIN_MS = 5000, TRIAL_MS = 10000, PROBE_READS = 20 };
@@ -34,7 +35,7 @@ void upgrade_init(struct upgrade *u)
 static void set_phase(struct upgrade *u, enum upgrade_phase phase, uint64_t limit_ms)
 {
 	u->phase = phase;
-	u->deadline_ms = session_now_ms() + limit_ms;
+	u->deadline_ms = clock_now_ms() + limit_ms;
 }
 
 static void close_fd(int *fd)
@@ -103,7 +104,7 @@ void upgrade_poll(const struct upgrade *u, struct pollfd p[UPGRADE_FDS])
 
 int upgrade_timeout_ms(const struct upgrade *u)
 {
-	uint64_t now = session_now_ms();
+	uint64_t now = clock_now_ms();
 
 	if (u->phase == UPGRADE_NONE || u->phase == UPGRADE_BACK)
 		return -1;
@@ -394,7 +395,7 @@ void upgrade_on_time(struct keeper *k)
 				 : "the new program does not serve: it is ended");
 		kill(k->server, SIGKILL);
 	}
-	u->deadline_ms = session_now_ms() + DRAIN_MS; /* not again at once */
+	u->deadline_ms = clock_now_ms() + DRAIN_MS; /* not again at once */
 }
 
 void upgrade_cancel(struct keeper *k)
@@ -462,7 +463,7 @@ static void go_back(struct keeper *k)
 static bool has_failed(const struct upgrade *u, int status)
 {
 	return WIFEXITED(status) || WTERMSIG(status) != SIGKILL ||
-	       session_now_ms() >= u->deadline_ms;
+	       clock_now_ms() >= u->deadline_ms;
 }
 
 bool upgrade_on_server_end(struct keeper *k, int status)

@@ -21,6 +21,7 @@
 #include "fs/reqcheck.h"
 #include "fs/server.h"
 #include "fs/takeover.h"
+#include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 #include "util/tsan.h"
@@ -94,7 +95,7 @@ static void begin(struct worker *w, uint64_t unique)
 		forget_last(s);
 		atomic_store_explicit(&s->unique, unique, memory_order_release);
 	}
-	atomic_store_explicit(&s->began_ms, session_now_ms(), memory_order_relaxed);
+	atomic_store_explicit(&s->began_ms, clock_now_ms(), memory_order_relaxed);
 	atomic_store_explicit(&s->busy, unique, memory_order_release);
 }
 
@@ -383,29 +384,5 @@ void server_wait(struct server *sv)
 		if (sv->workers[i].started)
 			pthread_join(sv->workers[i].thread, NULL);
 		sv->workers[i].started = false;
-	}
-}
-
-static bool is_quiet(struct server *sv)
-{
-	for (unsigned int i = 0; i < sv->worker_cnt; i++) {
-		if (sv->workers[i].started && sv->workers[i].running)
-			return false;
-	}
-	return deferred_is_quiet(sv->deferred);
-}
-
-void server_drain(struct server *sv, unsigned int deadline_ms)
-{
-	const struct timespec pause = {.tv_nsec = 2 * 1000 * 1000};
-	uint64_t until = session_now_ms() + deadline_ms;
-
-	deferred_hold(sv->deferred, true);
-	sv->stopping = true;
-	while (session_now_ms() < until) {
-		wake_workers(sv);
-		if (is_quiet(sv))
-			return;
-		nanosleep(&pause, NULL);
 	}
 }

@@ -4,6 +4,7 @@
 #include "fs/heartbeat.h"
 #include "fs/session.h"
 #include "tests/unit/unit.h"
+#include "util/clock.h"
 
 enum { NOW = 100000, LIMIT = 2000, THREADS = 3 };
 
@@ -56,7 +57,7 @@ END_TEST
 /* The thread beats; then a request that is late silences it. */
 START_TEST(beats)
 {
-	struct heartbeat_watch w = {.checked_ms = session_now_ms()};
+	struct heartbeat_watch w = {.checked_ms = clock_now_ms()};
 	struct session *s = NULL;
 	struct heartbeat *hb;
 
@@ -75,7 +76,7 @@ START_TEST(beats)
 	ck_assert_uint_ge(heartbeat_silent_ms(&w, s, 400), 300);
 	/* The keeper was stopped for longer than a tick: that counts as one. */
 	w.silent_ms = 0;
-	w.checked_ms = session_now_ms() - 60000;
+	w.checked_ms = clock_now_ms() - 60000;
 	ck_assert_uint_eq(heartbeat_silent_ms(&w, s, 400), 400);
 	heartbeat_stop(hb);
 	session_free(s, true);
