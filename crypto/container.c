@@ -214,7 +214,9 @@ vcf_err_t container_unlock(struct container *c, const struct secret *secret,
 		return 0;
 	if (c->keys)
 		secret_wipe(c->keys, sizeof(*c->keys));
-	log_err("%s: cannot unlock with key id %s: %s", name, c->token.key_id, why);
+	if (name)
+		log_err("%s: cannot unlock with key id %s: %s", name, c->token.key_id,
+			why);
 	return err;
 }
 

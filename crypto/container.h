@@ -91,7 +91,8 @@ NODISCARD vcf_err_t container_load_saved(struct container **out, const void *hdr
 
 /*
  * Opens the slot that the token names, checks MAC and kcv.
- * -EKEYREJECTED the secret does not open the slot; -EBADMSG MAC or kcv wrong.
+ * -EKEYREJECTED the secret does not open the slot; -EBADMSG MAC or kcv wrong; a line that
+ * says why is logged, starting with `name` (NULL: none).
  */
 NODISCARD vcf_err_t container_unlock(struct container *c, const struct secret *secret,
 				     const char *name);

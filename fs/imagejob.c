@@ -74,7 +74,7 @@ static bool has_gone(int pathfd)
 static void finish_unlock(struct imagejob *j, vcf_err_t err)
 {
 	if (err && has_gone(j->pathfd)) {
-		log_dbg("%s: cannot open, and has no name: %s", j->path, strerror(-err));
+		log_info("%s: cannot open, and has no name: %s", j->path, strerror(-err));
 		err = -ESTALE; /* the kernel looks the name up again */
 	}
 	finish(j, err);
@@ -157,7 +157,9 @@ static vcf_err_t unlock(struct imagejob *j)
 	if (!err && container_token(j->c)->derived)
 		err = derive(&j->secret, container_subject(j->c)->uuid);
 	if (!err)
-		err = container_unlock(j->c, j->secret, j->path);
+		/* Without a name its header may be half wiped: finish_unlock() tells. */
+		err = container_unlock(j->c, j->secret,
+				       has_gone(j->pathfd) ? NULL : j->path);
 	if (!err && j->mended) {
 		log_warn("%s: one copy of the header was damaged and is written anew",
 			 j->path);
