@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "fs/takeover.h"
+#include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 #include "util/tsan.h"
@@ -97,8 +98,10 @@ bool ops_intend(void)
 {
 	bool before = SESSION_NOTES && ops_slot()->intent;
 
-	if (SESSION_NOTES)
+	if (SESSION_NOTES && !before) {
+		ops_slot()->intent_ns = clock_coarse_ns();
 		ops_slot()->intent = true;
+	}
 	CRASHPOINT("op-intent");
 	return before;
 }
@@ -108,6 +111,24 @@ bool ops_exists(const struct node *dir, const char *name)
 	struct stat st;
 
 	return SESSION_NOTES && fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+bool ops_taken(fuse_req_t req, const struct node *dir, const char *name)
+{
+	return !ops_server(req)->births_tell && !ops_slot()->intent &&
+	       ops_exists(dir, name);
+}
+
+bool ops_born_here(fuse_req_t req, const struct node *dir, const char *name)
+{
+	uint64_t since = ops_slot()->intent_ns;
+	struct statx sx;
+
+	if (!since || !ops_server(req)->births_tell)
+		return true;
+	if (statx(dir->fd, name, AT_SYMLINK_NOFOLLOW, STATX_BTIME, &sx) < 0)
+		return false;
+	return (uint64_t)sx.stx_btime.tv_sec * 1000000000 + sx.stx_btime.tv_nsec >= since;
 }
 
 void ops_reply_entry(fuse_req_t req, struct fuse_entry_param *e)

@@ -49,6 +49,13 @@ static inline struct session_slot *ops_slot(void)
 bool ops_intend(void);
 /* Is there something of that name? */
 bool ops_exists(const struct node *dir, const char *name);
+/*
+ * Making a name: before ops_intend(), is it taken (-EEXIST)? Asked only where births do not tell
+ * it afterwards. And when ops_intend() was true and the name is there: did the earlier run make
+ * it, or was it there before?
+ */
+bool ops_taken(fuse_req_t req, const struct node *dir, const char *name);
+bool ops_born_here(fuse_req_t req, const struct node *dir, const char *name);
 
 /* An answer with an entry: counts back if the caller went away. */
 void ops_reply_entry(fuse_req_t req, struct fuse_entry_param *e);

@@ -237,16 +237,17 @@ void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		close_handle(sv, fi->fh); /* the caller went away: no release will come */
 }
 
-/* The file as a new one, or as found if it came into being below us. */
+/* The file as a new one; -EALREADY: it is there, and may be opened (or was made by an earlier run). */
 static int create_backing(struct server *sv, fuse_req_t req, struct node *dir,
 			  const char *name, mode_t mode, int flags)
 {
 	int want = O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_RDWR;
 	int fd, err;
+	bool again;
 
-	if (!ops_slot()->intent && ops_exists(dir, name))
-		return -EEXIST;
-	ops_intend();
+	if (ops_taken(req, dir, name))
+		return flags & O_EXCL ? -EEXIST : -EALREADY;
+	again = ops_intend();
 	ops_as_caller(req);
 	rwlock_rdlock(&sv->names_lock);
 	fd = openat(dir->fd, name, want | (flags & (O_SYNC | O_DSYNC)), mode);
@@ -254,6 +255,9 @@ static int create_backing(struct server *sv, fuse_req_t req, struct node *dir,
 	rwlock_unlock(&sv->names_lock);
 	ops_as_us(req);
 	CRASHPOINT("file-made");
+	if (fd < 0 && err == EEXIST &&
+	    (!(flags & O_EXCL) || (again && ops_born_here(req, dir, name))))
+		return -EALREADY;
 	return fd < 0 ? -err : fd;
 }
 
@@ -279,8 +283,7 @@ static vcf_err_t create_or_open(fuse_req_t req, struct node *dir, const char *na
 	vcf_err_t err;
 	int pathfd;
 
-	/* Executed again after a wait or a death, it finds what its first run made. */
-	if (fd < 0 && (fd != -EEXIST || (fi->flags & O_EXCL && !ops_slot()->intent)))
+	if (fd < 0 && fd != -EALREADY)
 		return fd;
 	if (fd >= 0) {
 		pathfd = node_reopen_fd(sv, fd, O_PATH);

@@ -24,7 +24,7 @@ static void reply_new_entry(fuse_req_t req, struct node *dir, const char *name, 
 
 	CRASHPOINT("name-made");
 	ops_as_us(req);
-	if (again && err == -EEXIST)
+	if (again && err == -EEXIST && ops_born_here(req, dir, name))
 		err = 0;
 	if (!err)
 		err = node_lookup(ops_server(req), dir, name, &e);
@@ -34,11 +34,11 @@ static void reply_new_entry(fuse_req_t req, struct node *dir, const char *name, 
 		ops_reply_entry(req, &e);
 }
 
-/* False after having replied EEXIST. Asked now, for later it could not be told from our own. */
+/* False after having replied EEXIST. */
 static bool may_make(fuse_req_t req, const struct node *dir, const char *name,
 		     bool *again)
 {
-	if (!ops_slot()->intent && ops_exists(dir, name)) {
+	if (ops_taken(req, dir, name)) {
 		ops_reply_err(req, -EEXIST);
 		return false;
 	}

@@ -9,12 +9,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "crypto/container.h"
@@ -360,6 +362,20 @@ static vcf_err_t find_session(struct server *sv)
 	return err;
 }
 
+/* Those that are known to: others may take the time from a server, or from nowhere. */
+static bool births_tell(int rootfd)
+{
+	struct statfs fs;
+	struct statx sx;
+
+	if (fstatfs(rootfd, &fs) < 0 ||
+	    statx(rootfd, "", AT_EMPTY_PATH, STATX_BTIME, &sx) < 0 ||
+	    !(sx.stx_mask & STATX_BTIME))
+		return false;
+	return fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC ||
+	       fs.f_type == BTRFS_SUPER_MAGIC || fs.f_type == TMPFS_MAGIC;
+}
+
 vcf_err_t server_new(struct server **out, const struct server_params *p)
 {
 	struct server *sv = calloc(1, sizeof(*sv));
@@ -370,6 +386,7 @@ vcf_err_t server_new(struct server **out, const struct server_params *p)
 	sv->cfg = p->cfg;
 	sv->session = p->session;
 	sv->rootfd = p->rootfd;
+	sv->births_tell = births_tell(p->rootfd);
 	sv->devfd = p->devfd;
 	sv->stream = p->stream;
 	sv->procfd = -1;

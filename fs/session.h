@@ -150,7 +150,9 @@ struct session_slot {
 	_Atomic uint64_t
 		gone_ino; /* intent: the inode that is replaced or swapped, 0: none */
 	uint64_t made_dev, gone_dev;
-	uint64_t reserved[4];
+	/* intent: CLOCK_REALTIME_COARSE, ns: what was born before is not this request's; 0: all is */
+	_Atomic uint64_t intent_ns;
+	uint64_t reserved[3];
 	uint64_t marks[SESSION_MARKS_MAX]; /* nodeids */
 };
 _Static_assert(sizeof(struct session_slot) == 3704, "part of SESSION_VERSION");

@@ -76,6 +76,7 @@ static void forget_last(struct session_slot *s)
 	atomic_signal_fence(memory_order_seq_cst);
 	atomic_store_explicit(&s->faults, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->intent, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->intent_ns, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->forget_cnt, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->mark_cnt, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->fsync_err, 0, memory_order_relaxed);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The time for deadlines and pauses: it does not jump when somebody sets the clock. Thread-safe. */
+/* Clocks. For deadlines and pauses: the one that does not jump when somebody sets it. Thread-safe. */
 #ifndef VCF_UTIL_CLOCK_H
 #define VCF_UTIL_CLOCK_H
 
@@ -15,7 +15,16 @@ static inline uint64_t clock_now_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-/* The same in whole seconds. */
+/* Nanoseconds of CLOCK_REALTIME_COARSE: the clock that local file systems take for births. */
+static inline uint64_t clock_coarse_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* clock_now_ms() in whole seconds. */
 static inline time_t clock_now_s(void)
 {
 	return (time_t)(clock_now_ms() / 1000);

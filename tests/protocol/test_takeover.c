@@ -24,6 +24,7 @@
 
 #include "fs/history.h"
 #include "tests/protocol/rig.h"
+#include "util/clock.h"
 #include "util/log.h"
 
 enum { STOPPED = 'd', DATA_LEN = 10000 };
@@ -640,6 +641,7 @@ struct twice {
 	bool intent;
 	int want;
 	const char *there, *gone; /* afterwards */
+	bool later;		  /* what is there was born before the request came */
 };
 
 static void build_create(struct fc_msg *m)
@@ -701,6 +703,12 @@ static const struct twice twice[] = {
 	{"CREATE O_EXCL", build_create, .want = -EEXIST, .there = "a"},
 	{"CREATE O_EXCL, done", build_create, .intent = true, .there = "a"},
 	{"CREATE O_EXCL, intended", build_create_new, .intent = true, .there = "new"},
+	{"CREATE O_EXCL, late", build_create, .intent = true, .later = true,
+	 .want = -EEXIST, .there = "a"},
+	{"MKDIR, late", build_mkdir, .intent = true, .later = true, .want = -EEXIST,
+	 .there = "d"},
+	{"SYMLINK, late", build_symlink, .intent = true, .later = true, .want = -EEXIST,
+	 .there = "a"},
 	{"MKDIR", build_mkdir, .want = -EEXIST, .there = "d"},
 	{"MKDIR, done", build_mkdir, .intent = true, .there = "d"},
 	{"MKNOD", build_mknod, .want = -EEXIST, .there = "a"},
@@ -742,15 +750,23 @@ START_TEST(not_twice)
 	struct session_slot *slot;
 	struct fc_call *call;
 	struct fc_msg m;
+	uint64_t began;
 	int err;
 
 	start();
+	began = clock_coarse_ns();
 	make_files();
 	kill_server();
 	t->build(&m);
 	call = fc_expect(r.c);
 	slot = place(0, &m, fc_unique(call));
 	slot->intent = t->intent;
+	if (t->later) {
+		usleep(20000); /* more than a tick of the coarse clock */
+		slot->intent_ns = clock_coarse_ns();
+	} else if (t->intent) {
+		slot->intent_ns = began;
+	}
 	note_inodes(slot, t->moved, t->replaced);
 	next_server();
 	err = fc_end(call, NULL, 0, NULL);
