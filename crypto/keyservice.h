@@ -3,8 +3,9 @@
  * One key service: a pool of key-helper processes and the requests that wait for them.
  *
  * All network, TLS, JSON and credentials live in the helpers; here are deadlines, retries
- * with jittered back-off (retryable kinds only: unavailable), replacement of helpers that
- * die, hang or talk nonsense, and coalescing (one fetch serves all who wait for one id).
+ * with jittered back-off (retryable kinds only: unavailable), a breaker that keeps requests back
+ * while the service is down, replacement of helpers that die, hang or talk nonsense, coalescing
+ * (one fetch serves all who wait for one id), and one second's memory of ids that were refused.
  *
  * One thread of its own runs an event loop. Calls never block: they queue and return.
  * `done` is called exactly once per call, from that thread, without locks held; it must
@@ -184,6 +185,8 @@ struct keyservice_status {
 	unsigned int children; /* running now */
 	unsigned int waiting;  /* requests queued or under way */
 	uint64_t requests, failures, restarts;
+	const char *breaker;	 /* "closed", "open", "probing": keybreaker.h */
+	uint64_t breaker_opened; /* how often */
 	char last_error[128];
 };
 void keyservice_get_status(struct keyservice *ks, struct keyservice_status *out);
