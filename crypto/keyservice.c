@@ -36,6 +36,8 @@
 enum {
 	PAUSE_MIN_MS = 100,
 	PAUSE_MAX_MS = 5000,
+	LIST_TRIES = 6, /* of a list; nobody but a command waits for it */
+	LIST_MAX_MS = 3600 * 1000,
 	GOODBYE_MS = 300, /* for helpers to end by themselves at the end of their input */
 };
 
@@ -119,6 +121,11 @@ static void pause_job(struct keyservice *ks, struct keyjob *job)
 {
 	uint64_t pause = pause_ms(++job->tries);
 
+	if (job->verb == KEY_LIST && job->tries >= LIST_TRIES) {
+		job->err = -ETIMEDOUT;
+		keyqueue_finish(&ks->queue, job);
+		return;
+	}
 	if (pause < job->retry_after_s * UINT64_C(1000))
 		pause = job->retry_after_s * UINT64_C(1000);
 	keyqueue_put_back(&ks->queue, job, clock_now_ms() + pause);
@@ -135,8 +142,11 @@ static bool take_reply(struct keyservice *ks, struct keychild *c, struct key_rep
 		return false;
 	}
 	ks->streak = 0;
-	if (verdict == KEYJOB_MORE)
+	if (verdict == KEYJOB_MORE) {
+		if (job->verb == KEY_LIST) /* each line is a sign of life */
+			c->deadline_ms = clock_now_ms() + c->cfg->request_timeout_ms;
 		return true;
+	}
 	keychild_done(c);
 	if (verdict == KEYJOB_RETRY) {
 		note_failure(ks, job->text, false);
@@ -601,7 +611,9 @@ void keyservice_free(struct keyservice *ks)
 static vcf_err_t submit(struct keyservice *ks, struct keyjob **job,
 			keyservice_done_fn *done, void *arg)
 {
-	uint64_t deadline = clock_now_ms() + ks->timeout_s * UINT64_C(1000);
+	uint64_t all_ms =
+		(*job)->verb == KEY_LIST ? LIST_MAX_MS : ks->timeout_s * UINT64_C(1000);
+	uint64_t deadline = clock_now_ms() + all_ms;
 	vcf_err_t err = keyqueue_add(&ks->queue, *job, done, arg, deadline);
 
 	if (err)
@@ -638,6 +650,21 @@ vcf_err_t keyservice_find(struct keyservice *ks, const char *label,
 			  keyservice_done_fn *done, void *arg)
 {
 	return call(ks, KEY_FIND, NULL, label, NULL, done, arg);
+}
+
+vcf_err_t keyservice_list(struct keyservice *ks, const char *prefix,
+			  keyservice_item_fn *item, void *item_arg,
+			  keyservice_done_fn *done, void *arg)
+{
+	auto_keyjob struct keyjob *job = NULL;
+	const char *label = prefix && *prefix ? prefix : NULL;
+	vcf_err_t err = keyjob_new(&job, KEY_LIST, NULL, label, NULL);
+
+	if (err)
+		return err;
+	job->item = item;
+	job->item_arg = item_arg;
+	return submit(ks, &job, done, arg);
 }
 
 vcf_err_t keyservice_destroy(struct keyservice *ks, const char *id, const char *label,
