@@ -25,19 +25,27 @@
 
 struct keyservice;
 
+/* A helper to start, and as whom. */
+struct keyservice_program {
+	const char *path;
+	uint32_t uid, gid; /* KEYSERVICE_SAME_USER: whoever starts it */
+};
+#define KEYSERVICE_SAME_USER UINT32_MAX
+
 /*
  * Starts a helper program with stdin and stdout on a new socketpair or pipes, closing
  * every descriptor from 3 on in the child, environment PATH, LANG, CREDENTIALS_DIRECTORY
- * only, own session, umask 077, no_new_privs, no core files.
+ * only, own session, umask 077, no_new_privs, no core files. With a user it has that one's
+ * uid and gid, no other groups and no capability.
  *
  * to, from  our ends (O_CLOEXEC, non-blocking)      pid  the child (the caller of spawn
  * reaps it) Returns 0 or -errno. The default is keyservice_spawn(); a server asks its
  * keeper instead.
  */
-typedef vcf_err_t keyservice_spawn_fn(void *arg, const char *program, int *to, int *from,
-				      pid_t *pid);
-NODISCARD vcf_err_t keyservice_spawn(void *arg, const char *program, int *to, int *from,
-				     pid_t *pid);
+typedef vcf_err_t keyservice_spawn_fn(void *arg, const struct keyservice_program *program,
+				      int *to, int *from, pid_t *pid);
+NODISCARD vcf_err_t keyservice_spawn(void *arg, const struct keyservice_program *program,
+				     int *to, int *from, pid_t *pid);
 
 /*
  * Ends a helper that a spawn function started: SIGKILL, and reaps it where the spawner
@@ -67,6 +75,8 @@ struct keyservice_option {
 struct keyservice_config {
 	const char *name;   /* as in the token: "default" or the section's NAME */
 	const char *helper; /* absolute path, checked by keyservice_check_program() */
+	bool own_user;	    /* it runs as uid and gid, else as whoever starts it */
+	uint32_t uid, gid;
 	const struct keyservice_option *options; /* sent as "option NAME VALUE" */
 	size_t option_cnt;
 	unsigned int children;		 /* most helpers at once, default 4 */

@@ -20,6 +20,7 @@
 #include "crypto/keyservice.h"
 #include "fs/cmd.h"
 #include "fs/config.h"
+#include "fs/keysettings.h"
 #include "fs/mountpoint.h"
 #include "fs/span.h"
 #include "fs/statusfile.h"
@@ -282,9 +283,7 @@ static int show(const struct info_args *a, const char *name)
 
 static int connect_service(struct info_args *a)
 {
-	char program[PATH_MAX];
-	struct keyservice_option *options = NULL;
-	struct keyservice_config kc = {.name = a->cfg->service_name, .helper = program};
+	struct keysettings s = {0};
 	vcf_err_t err;
 
 	if (!a->cfg->helper) {
@@ -298,16 +297,11 @@ static int connect_service(struct info_args *a)
 	}
 	if (strcmp(a->cfg->helper, "file") == 0)
 		a->key_directory = config_helper_value(a->cfg, "file", "directory");
-	kc.children = 1;
-	kc.timeout_s = (unsigned int)a->cfg->timeout_s;
-	kc.request_timeout_ms = 20000;
-	err = keyservice_find_program(program, sizeof(program), a->cfg->helper);
+	err = keysettings_init(&s, a->cfg);
+	s.kc.children = 1;
 	if (!err)
-		err = config_helper_section(a->cfg, &options, &kc.option_cnt);
-	kc.options = options;
-	if (!err)
-		err = keyservice_new(&a->ks, &kc);
-	free(options);
+		err = keyservice_new(&a->ks, &s.kc);
+	keysettings_fini(&s);
 	return err ? EXIT_KEYSERVICE : EXIT_OK;
 }
 

@@ -56,7 +56,8 @@ struct config {
 	enum luks_format format;
 	uint64_t sector_size;
 	/* [key-service] */
-	char *helper; /* required (see config_finish) */
+	char *helper;	   /* required (see config_finish) */
+	char *helper_user; /* NULL: the daemon's */
 	uint64_t children;
 	uint64_t timeout_s;
 	uint64_t linger_s;

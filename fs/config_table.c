@@ -67,6 +67,8 @@ const struct config_option config_options[] = {
 	 "The key helper: file, static, barbican, kmip, vault, another name in the folder "
 	 "of helpers, or an absolute path. Its own options stand in the section of its "
 	 "name."},
+	{"key-service", "user", CONFIG_STRING, FIELD(helper_user), 0, 0, NULL, NULL,
+	 "The user that the helper runs as, who owns its credentials; empty: the daemon's."},
 	{"key-service", "children", CONFIG_UINT, FIELD(children), 1, 64, NULL, "4",
 	 "The most helper processes at once."},
 	{"key-service", "timeout", CONFIG_DURATION, FIELD(timeout_s), 1, 3600, NULL, "60",

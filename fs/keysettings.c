@@ -2,9 +2,13 @@
 #include "fs/keysettings.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "fs/config_compare.h"
+#include "util/log.h"
 
 /* One try's share of the whole time: a helper that hangs should leave time for another one. */
 static unsigned int try_ms(const struct config *cfg)
@@ -15,6 +19,31 @@ static unsigned int try_ms(const struct config *cfg)
 	if (ms < 5000)
 		ms = all < 5000 ? all : 5000;
 	return (unsigned int)ms;
+}
+
+/* As whom the helper runs. */
+static vcf_err_t find_user(struct keyservice_config *kc, const char *name)
+{
+	const struct passwd *pw;
+
+	if (!name)
+		return 0;
+	errno = 0;
+	pw = getpwnam(name);
+	if (!pw) {
+		log_err("[key-service] user = %s: %s", name,
+			errno ? strerror(errno) : "there is no such user");
+		return -ENOTCONN;
+	}
+	if (geteuid() != 0 && pw->pw_uid != geteuid()) {
+		log_err("[key-service] user = %s: only root can start a helper as another user",
+			name);
+		return -ENOTCONN;
+	}
+	kc->own_user = geteuid() == 0;
+	kc->uid = pw->pw_uid;
+	kc->gid = pw->pw_gid;
+	return 0;
 }
 
 vcf_err_t keysettings_init(struct keysettings *s, const struct config *cfg)
@@ -33,6 +62,9 @@ vcf_err_t keysettings_init(struct keysettings *s, const struct config *cfg)
 		.request_timeout_ms = try_ms(cfg),
 		.kept_config = (uint32_t)config_digest(cfg),
 	};
+	err = find_user(&s->kc, cfg->helper_user);
+	if (err)
+		return err;
 	err = config_helper_section(cfg, &s->options, &s->kc.option_cnt);
 	s->kc.options = s->options;
 	return err;

@@ -472,8 +472,8 @@ static struct {
 	struct keyservice_helper kept[3], copy[3];
 } life;
 
-static vcf_err_t counting_spawn(void *arg, const char *program, int *to, int *from,
-				pid_t *pid)
+static vcf_err_t counting_spawn(void *arg, const struct keyservice_program *program,
+				int *to, int *from, pid_t *pid)
 {
 	life.spawned++;
 	return keyservice_spawn(arg, program, to, from, pid);
