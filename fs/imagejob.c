@@ -18,9 +18,10 @@
 #include <sys/stat.h>
 #include <uuid/uuid.h>
 
-#include "crypto/container.h"
+#include "crypto/container_rekey.h"
 #include "fs/node.h"
 #include "fs/ops.h"
+#include "fs/promote.h"
 #include "fs/sitekey.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
@@ -142,6 +143,23 @@ static vcf_err_t derive(struct secret **secret, const unsigned char uuid[UUID_LE
 	return token_derive_secret(secret, site, uuid);
 }
 
+/* What a change of its secret that was cut short has left of the old one; best effort. */
+static void wipe_remains(struct imagejob *j)
+{
+	auto_close int fd = -1;
+	vcf_err_t err;
+
+	if (!container_has_unused(j->c))
+		return;
+	fd = node_reopen_fd(j->sv, j->pathfd, O_RDWR);
+	err = fd < 0 ? fd : container_wipe_unused(j->c, fd, NULL);
+	if (err)
+		log_warn("%s: what is left of an old key slot cannot be overwritten: %s",
+			 j->path, strerror(-err));
+	else
+		log_info("%s: what was left of an old key slot is overwritten", j->path);
+}
+
 static vcf_err_t unlock(struct imagejob *j)
 {
 	auto_close int fd = -1;
@@ -165,6 +183,10 @@ static vcf_err_t unlock(struct imagejob *j)
 			 j->path);
 		err = container_write_mended(j->c, fd);
 	}
+	if (!err)
+		wipe_remains(j);
+	if (!err && container_token(j->c)->derived && j->cls == CLASS_ENCRYPT)
+		promote_want(j->sv->promote, j->e->dev, j->e->ino, j->path);
 	return err ? err : publish(j, j->c, clen);
 }
 

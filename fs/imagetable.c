@@ -107,7 +107,7 @@ vcf_err_t imagetable_find_or_add(struct imagetable *t, const struct node *n,
 	if (!e)
 		return -ENOMEM;
 	e->refs++;
-	*lingers = !e->opens && in_state(e, IMAGE_READY);
+	*lingers = !e->opens && !e->rekeying && in_state(e, IMAGE_READY);
 	*out = e;
 	return 0;
 }

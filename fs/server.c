@@ -28,6 +28,7 @@
 #include "fs/keysettings.h"
 #include "fs/linked.h"
 #include "fs/ops.h"
+#include "fs/promote.h"
 #include "fs/reload.h"
 #include "fs/sitekey.h"
 #include "fs/takeover.h"
@@ -220,6 +221,7 @@ static void tick(struct server *sv)
 {
 	imagetable_sweep(sv->images);
 	deferred_tick(sv->deferred);
+	promote_tick(sv->promote);
 }
 
 static vcf_err_t start_tables(struct server *sv, const struct server_params *p)
@@ -234,6 +236,8 @@ static vcf_err_t start_tables(struct server *sv, const struct server_params *p)
 		err = imagetable_new(&sv->images, sv);
 	if (!err)
 		err = deferred_new(&sv->deferred, sv, EXECUTORS, tick);
+	if (!err)
+		err = promote_new(&sv->promote, sv);
 	if (err)
 		return err;
 	sv->handle_entry = mmap(NULL, STATE_HANDLES_MAX * sizeof(*sv->handle_entry),
@@ -453,6 +457,8 @@ void server_free(struct server *sv)
 	if (sv->deferred)
 		deferred_free(sv->deferred);
 	free_workers(sv);
+	if (sv->promote)
+		promote_free(sv->promote);
 	if (sv->images)
 		imagetable_free(sv->images);
 	if (sv->keys)

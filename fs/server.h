@@ -36,6 +36,7 @@ struct deferred;
 struct imagetable;
 struct image_entry;
 struct sitekey;
+struct promoter;
 struct parked;
 struct server;
 
@@ -101,6 +102,7 @@ struct server {
 	struct reserve *reserve;
 	struct deletion_queue *deletions;
 	struct sitekey *site;
+	struct promoter *promote;
 	struct mutex tree_lock; /* unlink, rename and the journal's steps around them */
 	struct linked_moves
 		*moves; /* (tree_lock) during a walk: what it may have missed */

@@ -18,6 +18,7 @@
 #include "fs/history.h"
 #include "fs/imagetable.h"
 #include "fs/mountpoint.h"
+#include "fs/promote.h"
 #include "fs/statusfile.h"
 #include "util/io.h"
 #include "util/log.h"
@@ -93,6 +94,7 @@ static void add_counts(struct server *sv, struct json_object *o)
 	add_num(o, "parked", deferred_parked_cnt(sv->deferred));
 	add_num(o, "destroy_queue", waiting);
 	add_num(o, "suspects", suspect);
+	add_num(o, "promote_queue", promote_count(sv->promote));
 }
 
 static struct json_object *last_death(const struct history *h)
