@@ -348,6 +348,17 @@ bool vault_errors(const char *text, size_t len, char *dst, size_t room)
 	return *dst != '\0';
 }
 
+bool vault_is_absent(const char *text, size_t len)
+{
+	struct jsonview root, one;
+	size_t pos = 0;
+
+	if (jsonview_parse(&root, text, len))
+		return false;
+	root = jsonview_get(root, "errors");
+	return root.len && *root.p == '[' && !jsonview_next(root, &pos, &one);
+}
+
 bool vault_is_cas_mismatch(const char *reasons)
 {
 	return strstr(reasons, "check-and-set parameter did not match") != NULL;

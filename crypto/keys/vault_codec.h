@@ -98,10 +98,12 @@ NODISCARD vcf_err_t vault_parse_mount(const char *text, size_t len, bool *kv2);
 
 /*
  * The reasons of a reply {"errors":[...]}, "; " between them; printable, cut to fit.
- * Returns false, and an empty text, if it has none: for a 404 this means "no record",
- * while a mount that does not exist has a reason.
+ * False, and an empty text, if it has none.
  */
 bool vault_errors(const char *text, size_t len, char *dst, size_t room);
+
+/* True for {"errors":[]}: with a 404, that there is no record at this path. */
+bool vault_is_absent(const char *text, size_t len);
 
 /* True for the reason of a write that found a record in its place. */
 bool vault_is_cas_mismatch(const char *reasons);

@@ -358,12 +358,13 @@ static const struct {
 	const char *text;
 	bool any;
 	const char *want;
+	bool absent;
 } error_rows[] = {
 	{"{\"errors\":[\"permission denied\"]}", true, "permission denied"},
 	{"{\"errors\":[\"1 error occurred:\\n\\t* x\\n\\n\",\"b\\u00e9\\u001b[0m\"]}",
 	 true, "1 error occurred:  * x  ; b???[0m"},
 	{"{\"errors\":[\"" X120 "\"]}", true, X10 X10 X10 "xxxxxxxxx"},
-	{"{\"errors\":[]}", false, ""},
+	{"{\"errors\":[]}", false, "", true},
 	{"{\"errors\":[\"\"]}", false, ""},
 	{"{\"errors\":\"a\"}", false, ""},
 	{"{\"data\":{}}", false, ""},
@@ -378,6 +379,8 @@ START_TEST(reasons)
 	ck_assert(vault_errors(error_rows[_i].text, strlen(error_rows[_i].text), text,
 			       sizeof(text)) == error_rows[_i].any);
 	ck_assert_str_eq(text, error_rows[_i].want);
+	ck_assert(vault_is_absent(error_rows[_i].text, strlen(error_rows[_i].text)) ==
+		  error_rows[_i].absent);
 }
 END_TEST
 
