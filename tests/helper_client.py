@@ -31,7 +31,8 @@ def expect(good, text):
 
 class Helper:
     def __init__(self, program, options, start=True):
-        env = {k: os.environ[k] for k in ("PATH", "LANG") if k in os.environ}
+        env = {k: os.environ[k] for k in ("PATH", "LANG", "CREDENTIALS_DIRECTORY")
+               if k in os.environ}
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, env=env, bufsize=0)
         self.pending = b""

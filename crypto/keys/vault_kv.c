@@ -165,6 +165,9 @@ static vcf_err_t compare_old(struct vault *v, const char *label,
 	secret_free(rec.secret);
 	if (same)
 		return 0;
+	if (state == ABSENT)
+		return helper_fail(f, KEY_UNAVAILABLE, "%s was in the way and is gone",
+				   label);
 	return helper_fail(f, KEY_INVALID, "%s exists already, %s", label,
 			   state == DELETED ? "as a deleted record"
 					    : "with another secret");
@@ -177,7 +180,7 @@ static vcf_err_t compare_old(struct vault *v, const char *label,
 static vcf_err_t end_new(struct vault *v, const struct http_reply *r, const char *label,
 			 const struct secret *secret, struct helper_failure *f)
 {
-	struct helper_failure denied;
+	struct helper_failure other = {.kind = KEY_DENIED};
 	char reasons[256];
 
 	if (r->status == 200 && !vault_parse_written(r->body, r->len))
@@ -189,9 +192,13 @@ static vcf_err_t end_new(struct vault *v, const struct http_reply *r, const char
 	if (r->status == 400 && vault_is_cas_mismatch(reasons))
 		return compare_old(v, label, secret, f);
 	fail(v, r, "POST", "data", "create", f);
-	if (r->status != 403 || compare_old(v, label, secret, &denied))
+	if (r->status != 403)
 		return keyproto_errno(f->kind);
-	return 0;
+	if (!compare_old(v, label, secret, &other))
+		return 0;
+	if (other.kind == KEY_INVALID) /* it is there: that is why */
+		*f = other;
+	return keyproto_errno(f->kind);
 }
 
 vcf_err_t vault_kv_new(struct vault *v, const char *label, const struct secret *secret,
