@@ -191,7 +191,7 @@ static bool answer_known(struct keyservice *ks, struct keyjob *job, uint64_t now
 	if (!e)
 		return false;
 	job->err = e->err;
-	TEXT_CUT(job->text, e->text);
+	snprintf(job->text, sizeof(job->text), "%s", e->text);
 	keyqueue_finish(&ks->queue, job);
 	return true;
 }
