@@ -57,6 +57,7 @@ static const struct {
 	{"key-service.children=5", NULL, false, "children"},
 	{"key-service.timeout=5", NULL, false, "timeout"},
 	{"key-service.linger=5", NULL, false, "linger"},
+	{"key-service.user=nobody", NULL, false, "user"},
 	{"key-service.reserve=5", NULL, false, "reserve"},
 	{"key-service.on-delete=keep", NULL, false, "on-delete"},
 	{"key-service.destroy-delay=5", NULL, false, "destroy-delay"},
