@@ -67,6 +67,7 @@ struct keyservice {
 	struct mutex lock;	/* of what follows */
 	enum health health;	/* (l) */
 	unsigned int running;	/* (l) */
+	unsigned int caps;	/* (l) of the helper that answered last */
 	uint64_t restarts;	/* (l) */
 	char last_error[128];	/* (l) */
 	char helper[64];	/* (l) the base name of the program */
@@ -106,11 +107,12 @@ static void note_failure(struct keyservice *ks, const char *text, bool restart)
 	snprintf(ks->last_error, sizeof(ks->last_error), "%.127s", text);
 }
 
-static void note_answer(struct keyservice *ks)
+static void note_answer(struct keyservice *ks, unsigned int caps)
 {
 	SCOPED_LOCK(&ks->lock);
 
 	ks->health = HEALTH_OK;
+	ks->caps = caps;
 }
 
 /* --- jobs --- */
@@ -143,7 +145,7 @@ static bool take_reply(struct keyservice *ks, struct keychild *c, struct key_rep
 		pause_job(ks, job);
 		return true;
 	}
-	note_answer(ks);
+	note_answer(ks, c->caps);
 	if (verdict == KEYJOB_AGAIN)
 		keyqueue_put_back(&ks->queue, job, 0);
 	else
@@ -661,6 +663,7 @@ void keyservice_get_status(struct keyservice *ks, struct keyservice_status *out)
 	out->state = names[ks->health];
 	out->children = ks->running;
 	out->restarts = ks->restarts;
+	out->caps = ks->caps;
 	memcpy(out->last_error, ks->last_error, sizeof(out->last_error));
 	mutex_unlock(&ks->lock);
 	SCOPED_LOCK(&ks->queue.lock);

@@ -185,6 +185,8 @@ struct keyservice_status {
 	unsigned int waiting;  /* requests queued or under way */
 	uint64_t requests, failures, restarts;
 	char last_error[128];
+	unsigned int
+		caps; /* of enum key_cap, of the helper that answered last; 0: none yet */
 };
 void keyservice_get_status(struct keyservice *ks, struct keyservice_status *out);
 
