@@ -269,6 +269,7 @@ void keyservice_get_status(struct keyservice *ks, struct keyservice_status *out)
 	out->state = names[ks->health];
 	out->children = ks->running;
 	out->restarts = ks->restarts;
+	out->caps = ks->caps;
 	out->breaker = keybreaker_name(ks->shown);
 	out->breaker_opened = ks->opened;
 	memcpy(out->last_error, ks->last_error, sizeof(out->last_error));

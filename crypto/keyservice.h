@@ -217,6 +217,8 @@ struct keyservice_status {
 	const char *breaker;	 /* "closed", "open", "probing": keybreaker.h */
 	uint64_t breaker_opened; /* how often */
 	char last_error[128];
+	unsigned int
+		caps; /* of enum key_cap, of the helper that answered last; 0: none yet */
 };
 void keyservice_get_status(struct keyservice *ks, struct keyservice_status *out);
 

@@ -70,11 +70,12 @@ static void note_failure(struct keyservice *ks, const char *text, bool restart)
 	snprintf(ks->last_error, sizeof(ks->last_error), "%.127s", text);
 }
 
-static void note_answer(struct keyservice *ks)
+static void note_answer(struct keyservice *ks, unsigned int caps)
 {
 	SCOPED_LOCK(&ks->lock);
 
 	ks->health = HEALTH_OK;
+	ks->caps = caps;
 }
 
 /* --- the breaker --- */
@@ -235,7 +236,7 @@ static bool take_reply(struct keyservice *ks, struct keychild *c, struct key_rep
 		retry_job(ks, job, job->text);
 		return true;
 	}
-	note_answer(ks);
+	note_answer(ks, c->caps);
 	breaker_answered(ks);
 	if (verdict == KEYJOB_AGAIN)
 		keyqueue_put_back(&ks->queue, job, 0);
