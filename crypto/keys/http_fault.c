@@ -11,6 +11,7 @@
 
 /* Of OpenSSL's x509_vfy.h, which are part of its ABI. */
 enum {
+	V_UNSPECIFIED = 1, /* curl begins with it, and compares names before it asks */
 	V_NOT_YET_VALID = 9,
 	V_EXPIRED = 10,
 	V_SELF_SIGNED = 18,
@@ -40,13 +41,14 @@ void http_printable(char *dst, size_t room, const char *src, size_t len)
 	helper_fail(f, KEY_UNAVAILABLE, "%s at %.200s: " fmt, (x)->service,              \
 		    (x)->endpoint __VA_OPT__(, ) __VA_ARGS__)
 
-/* The peer's certificate. curl itself compares the name: then OpenSSL's result is 0. */
+/* The peer's certificate. curl itself compares the name: then there is no result of OpenSSL's. */
 static vcf_err_t fail_verify(const struct http_fault *x, struct helper_failure *f)
 {
 	const char *ca = *x->ca ? x->ca : "this system's CA certificates";
 
 	switch (x->verify) {
 	case 0:
+	case V_UNSPECIFIED:
 	case V_HOSTNAME:
 	case V_IP_ADDRESS:
 		return FAIL(
@@ -83,6 +85,7 @@ static vcf_err_t fail_handshake(const struct http_fault *x, struct helper_failur
 			   strcasestr(x->said, "bad certificate") ||
 			   strcasestr(x->said, "alert unknown ca") ||
 			   strcasestr(x->said, "certificate expired") ||
+			   strcasestr(x->said, "unsupported certificate") ||
 			   strcasestr(x->said, "handshake failure");
 
 	if (certificate && x->client_cert)

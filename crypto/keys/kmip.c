@@ -419,8 +419,11 @@ static vcf_err_t get_again(struct keys *k, const char *id, struct secret **out,
 	struct kmip_attributes a;
 	uint32_t reason;
 
-	if (attributes(k, id, &a, &second))
+	if (attributes(k, id, &a, &second)) {
+		if (second.kind == KEY_NOTFOUND)
+			*f = second;
 		return keyproto_errno(f->kind);
+	}
 	if (is_destroyed(&a))
 		return helper_fail(f, KEY_NOTFOUND,
 				   "KMIP at %s: key %.200s has been destroyed",
