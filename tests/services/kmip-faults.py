@@ -212,7 +212,7 @@ def test_options():
 
 
 def test_stopped():
-    with open(os.path.join(DIR, "pid"), encoding="utf-8") as f:
+    with open(os.path.join(DIR, "pids/kmip"), encoding="utf-8") as f:
         pid = int(f.read().split()[0])
     name = label()
     with start(connect_timeout="1s", request_timeout="1s") as h:

@@ -10,7 +10,7 @@ need_fuse
 need_prog openssl pykmip-server
 need "python3-pykmip, python3-cryptography" /usr/bin/python3 -c 'import kmip, cryptography'
 vcf_setup
-. "$services/process.sh"
+. "$services/svc.sh"
 at_exit "'$services/kmip-down' '$KEYS/kmip' 2>&1"
 # In memory: each answer waits for the server's disk.
 "$services/kmip-up" "$KEYS/kmip" >"$W/up.log" || fail "kmip-up: $(cat "$W/up.log")"
@@ -100,10 +100,10 @@ well() { # IMAGE
 }
 
 exec 9<>"$MNT/f9"
-process_signal "$KEYS/kmip/pid" STOP
+kill -STOP "$(svc_pid "$KEYS/kmip" kmip)"
 must_fail_with "Connection timed out" cat "$MNT/f1"
 echo "changed 9" >&9 || fail "an open image suffers"
-process_signal "$KEYS/kmip/pid" CONT
+kill -CONT "$(svc_pid "$KEYS/kmip" kmip)"
 well 1
 ok "the server hangs: ETIMEDOUT, then well again"
 
