@@ -6,6 +6,7 @@ DIR is that of kmip-up. Most faults are the real server's; those that it cannot 
 come from a proxy before it, which holds the same certificates and spoils single replies.
 Prints a table: fault, answer. Exit code 1 if any answer is another than expected.
 """
+import base64
 import os
 import re
 import signal
@@ -131,13 +132,23 @@ def item(tag, kind, value):
             bytes(-len(value) % 8))
 
 
-def refusal(op, reason, text, version=(1, 4)):
-    number = lambda tag, kind, n: item(tag, kind, struct.pack(">I", n))
-    header = item(0x42007a, 1, item(0x420069, 1, number(0x42006a, 2, version[0]) +
-                                    number(0x42006b, 2, version[1])) + number(0x42000d, 2, 1))
-    batch = item(0x42000f, 1, number(0x42005c, 5, op) + number(0x42007f, 5, 1) +
-                 number(0x42007e, 5, reason) + item(0x42007d, 7, text.encode()))
+def number(tag, kind, value):
+    return item(tag, kind, struct.pack(">I", value))
+
+
+def made_reply(op, status, rest):
+    version = item(0x420069, 1, number(0x42006a, 2, 1) + number(0x42006b, 2, 4))
+    header = item(0x42007a, 1, version + number(0x42000d, 2, 1))
+    batch = item(0x42000f, 1, number(0x42005c, 5, op) + number(0x42007f, 5, status) + rest)
     return item(0x42007b, 1, header + batch)
+
+
+def refusal(op, reason, text):
+    return made_reply(op, 1, number(0x42007e, 5, reason) + item(0x42007d, 7, text.encode()))
+
+
+def success(op, payload):
+    return made_reply(op, 0, item(0x42007c, 1, payload))
 
 
 # --- connections ---
@@ -458,6 +469,43 @@ def test_unique_names():
             expect(h.get(key) == bytes([i]) * 32, "get")
             expect(h.kind(f"destroy {key} {name}") == "destroyed", "destroy")
         show("names must be unique", "NAME, NAME#2 ...")
+
+
+def test_offset_ignored():
+    """A server that begins each page with the first id."""
+    proxy = Proxy()
+    ids = b"".join(item(0x420094, 7, f"id-{i}".encode()) for i in range(100))
+    proxy.before[LOCATE] = lambda r: success(LOCATE, ids)
+    proxy.before[ATTRIBUTES] = lambda r: refusal(ATTRIBUTES, 1, "no such key")
+    with start(server=proxy.address) as h:
+        expect(h.items("list") == {}, "list")
+        expect((proxy.seen.count(LOCATE), proxy.seen.count(ATTRIBUTES)) == (3, 100),
+               f"{proxy.seen.count(LOCATE)} pages, {proxy.seen.count(ATTRIBUTES)} keys")
+        show("pages are all the same one", "the whole list is asked for")
+
+
+def test_memory():
+    """Nothing of a secret stays in the helper, whichever library has handled it."""
+    name, secret = label(), os.urandom(32)
+    with start() as h:
+        key = h.new(name, secret)
+        expect(h.get(key) == secret and h.ask("ping") == "pong", "get")
+        with open(f"/proc/{h.process.pid}/maps", encoding="utf-8") as maps, \
+                open(f"/proc/{h.process.pid}/mem", "rb", 0) as memory:
+            lines = maps.readlines()
+            if any("asan" in line for line in lines):
+                return
+            for line in lines:
+                begin, end = (int(n, 16) for n in line.split(" ")[0].split("-"))
+                try:
+                    memory.seek(begin)
+                    data = memory.read(end - begin)
+                except (OSError, OverflowError):
+                    continue
+                for form in secret, secret.hex().encode(), base64.b64encode(secret)[:40]:
+                    expect(form not in data, f"a secret is left in {line.strip()}")
+        show("secrets in the helper's memory afterwards", "none")
+        expect(h.kind(f"destroy {key} {name}") == "destroyed", "destroy")
 
 
 def main():
