@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "crypto/jsonget.h"
 #include "crypto/keys/barbican_parts.h"
@@ -192,7 +193,10 @@ static vcf_err_t call_once(struct barbican *b, const struct call *c, struct http
 	return http_do(b->http, &q, r, f);
 }
 
-/* A request with a token; a refused one is exchanged once. */
+/*
+ * A request with a token; a refused one is exchanged once. After a second only: Keystone
+ * counts revocations in seconds, and a token of the same second would be void from birth.
+ */
 static vcf_err_t call(struct barbican *b, const struct call *c, struct http_reply *r,
 		      struct helper_failure *f)
 {
@@ -201,6 +205,7 @@ static vcf_err_t call(struct barbican *b, const struct call *c, struct http_repl
 	if (err || r->status != 401)
 		return err;
 	keystone_refused(b->keystone);
+	sleep(1);
 	err = call_once(b, c, r, f);
 	if (!err && r->status == 401)
 		keystone_refused(b->keystone);
@@ -416,6 +421,10 @@ static vcf_err_t check_id(const char *id, struct helper_failure *f)
 static vcf_err_t take_payload(struct barbican *b, const struct http_reply *r,
 			      struct secret **out, struct helper_failure *f)
 {
+	if (*r->content_type && strcmp(r->content_type, "application/octet-stream") != 0)
+		return helper_fail(f, KEY_INVALID,
+				   "the payload is %.60s: no secret of vmcryptfs",
+				   r->content_type);
 	if (r->len < SECRET_LEN) /* without Content-Length a cut-off reply looks so */
 		return helper_fail(f, KEY_UNAVAILABLE,
 				   "%.200s sent %zu bytes of payload in place of %d",

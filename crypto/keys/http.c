@@ -325,9 +325,24 @@ static long info_long(const struct http *h, CURLINFO info)
 	return v;
 }
 
+static double info_seconds(const struct http *h, CURLINFO info)
+{
+	double v = 0;
+
+	curl_easy_getinfo(h->curl, info, &v);
+	return v;
+}
+
+static enum http_stage stage_of(const struct http *h)
+{
+	if (info_seconds(h, CURLINFO_PRETRANSFER_TIME) > 0)
+		return HTTP_WAITING;
+	return info_seconds(h, CURLINFO_CONNECT_TIME) > 0 ? HTTP_HANDSHAKE
+							  : HTTP_CONNECTING;
+}
+
 static vcf_err_t fail_curl(struct http *h, CURLcode code, struct helper_failure *f)
 {
-	double connected = 0;
 	char said[CURL_ERROR_SIZE];
 	struct http_fault x = {
 		.service = h->service,
@@ -340,12 +355,11 @@ static vcf_err_t fail_curl(struct http *h, CURLcode code, struct helper_failure 
 		.reply_max = h->reply_max,
 		.ca = *h->o.ca_file ? h->o.ca_file : h->o.ca_dir,
 		.client_cert = *h->client_cert,
+		.stage = stage_of(h),
+		.seconds = (unsigned int)(info_seconds(h, CURLINFO_TOTAL_TIME) + 0.5),
 	};
 
 	http_printable(said, sizeof(said), h->said, strlen(h->said));
-	curl_easy_getinfo(h->curl, CURLINFO_PRETRANSFER_TIME, &connected);
-	x.connected = connected > 0;
-	x.seconds = x.connected ? h->o.request_timeout_s : h->o.connect_timeout_s;
 	return http_fail_fault(&x, f);
 }
 

@@ -11,15 +11,12 @@
 
 /* Of OpenSSL's x509_vfy.h, which are part of its ABI. */
 enum {
-	V_UNSPECIFIED = 1, /* curl begins with it, and compares names before it asks */
 	V_NOT_YET_VALID = 9,
 	V_EXPIRED = 10,
 	V_SELF_SIGNED = 18,
 	V_SELF_SIGNED_IN_CHAIN = 19,
 	V_NO_ISSUER_LOCALLY = 20,
 	V_NO_FIRST = 21,
-	V_HOSTNAME = 62,
-	V_IP_ADDRESS = 64,
 };
 
 void http_printable(char *dst, size_t room, const char *src, size_t len)
@@ -37,24 +34,27 @@ void http_printable(char *dst, size_t room, const char *src, size_t len)
 	dst[n] = '\0';
 }
 
+static const char *const stage_names[] = {
+	[HTTP_CONNECTING] = "connection",
+	[HTTP_HANDSHAKE] = "TLS handshake",
+	[HTTP_WAITING] = "whole reply",
+};
+
 #define FAIL(x, f, fmt, ...)                                                             \
 	helper_fail(f, KEY_UNAVAILABLE, "%s at %.200s: " fmt, (x)->service,              \
 		    (x)->endpoint __VA_OPT__(, ) __VA_ARGS__)
 
-/* The peer's certificate. curl itself compares the name: then there is no result of OpenSSL's. */
+/* The peer's certificate. curl itself compares the name, and OpenSSL knows nothing of it. */
 static vcf_err_t fail_verify(const struct http_fault *x, struct helper_failure *f)
 {
 	const char *ca = *x->ca ? x->ca : "this system's CA certificates";
 
-	switch (x->verify) {
-	case 0:
-	case V_UNSPECIFIED:
-	case V_HOSTNAME:
-	case V_IP_ADDRESS:
+	if (strcasestr(x->said, "subject name"))
 		return FAIL(
 			x, f,
 			"its TLS certificate is for another host: use a name that is in "
 			"the certificate, or renew the certificate");
+	switch (x->verify) {
 	case V_EXPIRED:
 		return FAIL(x, f,
 			    "its TLS certificate has expired: renew it (or set this "
@@ -106,6 +106,28 @@ static vcf_err_t fail_handshake(const struct http_fault *x, struct helper_failur
 	return FAIL(x, f, "TLS fails: %.200s", x->said);
 }
 
+/*
+ * With TLS 1.3 a server looks at the client's certificate when the client believes to be
+ * through; often its alert is lost with the connection.
+ */
+static vcf_err_t fail_reset(const struct http_fault *x, struct helper_failure *f)
+{
+	if (strncmp(x->endpoint, "https:", 6) != 0)
+		return FAIL(x, f, "it broke off the connection");
+	return FAIL(x, f,
+		    "it broke off the connection; if that stays so, perhaps it %s: %s "
+		    "client-cert and client-key",
+		    x->client_cert ? "does not like our TLS certificate"
+				   : "wants a TLS client certificate",
+		    x->client_cert ? "check" : "set");
+}
+
+static bool was_reset(const struct http_fault *x)
+{
+	return x->code == CURLE_SEND_ERROR || strcasestr(x->said, "reset by peer") ||
+	       strcasestr(x->said, "getpeername");
+}
+
 static vcf_err_t fail_transfer(const struct http_fault *x, struct helper_failure *f)
 {
 	if (x->too_large)
@@ -119,8 +141,7 @@ static vcf_err_t fail_transfer(const struct http_fault *x, struct helper_failure
 	case CURLE_UNSUPPORTED_PROTOCOL:
 		return FAIL(x, f, "what answers there does not speak HTTP");
 	case CURLE_OPERATION_TIMEDOUT:
-		return FAIL(x, f, "no %s within %u s",
-			    x->connected ? "reply" : "connection", x->seconds);
+		return FAIL(x, f, "no %s within %u s", stage_names[x->stage], x->seconds);
 	default:
 		return FAIL(x, f, "%.200s",
 			    *x->said ? x->said : curl_easy_strerror(x->code));
@@ -154,6 +175,8 @@ vcf_err_t http_fail_fault(const struct http_fault *x, struct helper_failure *f)
 		return fail_handshake(x, f);
 	case CURLE_RECV_ERROR:
 	case CURLE_SEND_ERROR:
+		if (was_reset(x))
+			return fail_reset(x, f);
 		if (strcasestr(x->said, "SSL"))
 			return fail_handshake(x, f);
 		return fail_transfer(x, f);

@@ -18,6 +18,9 @@
 const char *http_url_check(char dst[HTTP_URL_MAX], const char *url, size_t len,
 			   bool insecure_loopback);
 
+/* How far a request came. */
+enum http_stage { HTTP_CONNECTING, HTTP_HANDSHAKE, HTTP_WAITING };
+
 /* A request that got no whole reply. */
 struct http_fault {
 	const char *service, *endpoint;
@@ -27,10 +30,10 @@ struct http_fault {
 	int os_errno;	  /* of the connect */
 	bool too_large;	  /* we ended it: over reply_max */
 	size_t reply_max;
-	unsigned int seconds; /* the time-out, for CURLE_OPERATION_TIMEDOUT */
-	bool connected;	      /* it had a connection */
-	const char *ca;	      /* what we trust, for texts; "" the system's */
-	bool client_cert;     /* we have one */
+	unsigned int seconds; /* that it took, for CURLE_OPERATION_TIMEDOUT */
+	enum http_stage stage;
+	const char *ca;	  /* what we trust, for texts; "" the system's */
+	bool client_cert; /* we have one */
 };
 
 /* Fills f: always unavailable. */

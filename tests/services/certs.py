@@ -3,7 +3,7 @@
 """certs.py DIR: a private CA and certificates for tests, all good for two days.
 
 ca.crt ca.key             the CA
-server.crt server.key     localhost, 127.0.0.1, ::1
+server.crt server.key     localhost (and not 127.0.0.1: another name for the wrong host)
 expired.crt expired.key   the same, but of last year
 elsewhere.crt .key        a server of another name
 client.crt client.key     a client
@@ -12,7 +12,6 @@ other-ca.crt              a CA that signed nothing
 other.crt other.key       a client of that CA
 """
 import datetime
-import ipaddress
 import os
 import sys
 
@@ -23,8 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 NOW = datetime.datetime.utcnow()
 HOUR = datetime.timedelta(hours=1)
-SERVER_NAMES = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-                x509.IPAddress(ipaddress.ip_address("::1"))]
+SERVER_NAMES = [x509.DNSName("localhost")]
 
 
 def save(folder, name, cert, key):

@@ -232,9 +232,9 @@ def test_stopped():
         try:
             began = time.monotonic()
             expect_error("stopped, on a kept connection", h.ask(f"get {key}"), "unavailable",
-                         "no (reply|connection) within 1 s")
+                         "no .* within 1 s")
             expect_error("stopped, on a new one", h.ask("ping"), "unavailable",
-                         "no connection within 1 s")
+                         "no .* within 1 s")
             expect(time.monotonic() - began < 4, "it took too long")
         finally:
             os.kill(pid, signal.SIGCONT)
@@ -321,7 +321,7 @@ def test_spoilt_replies():
     with start(server=proxy.address, request_timeout="1s") as h:
         key = h.new(name, SECRET)
         for what, spoil, text in [
-                ("truncated", lambda r: r[:-16], "no reply within 1 s"),
+                ("truncated", lambda r: r[:-16], "no whole reply within 1 s"),
                 ("too long", lambda r: r[:4] + b"\x01\0\0\0" + r[8:], "more than 64 KiB"),
                 ("of another kind", lambda r: b"HTTP/1.1 400 Bad Request\r\n\r\n",
                  "no KMIP message"),
@@ -346,7 +346,7 @@ def test_spoilt_replies():
         proxy.faults[GET] = lambda r: time.sleep(2) or r
         began = time.monotonic()
         expect_error("a server that is slow", h.ask(f"get {key}"), "unavailable",
-                     "no reply within 1 s")
+                     "no whole reply within 1 s")
         expect(time.monotonic() - began < 4, "it waited too long")
         proxy.faults.clear()
         expect(h.get(key) == SECRET, "not well again")
