@@ -275,21 +275,31 @@ static vcf_err_t locate_name(struct keys *k, const char *label, int n, struct id
 	return locate(k, &call, l, f);
 }
 
-/* In pages, where the protocol has an offset: from 1.3 on. */
+/* Whole: the server has no offset (before 1.3), or pays no heed to it. */
+static bool unpaged(const struct keys *k, const struct ids *l, size_t last, size_t before)
+{
+	if (k->client.version.major == 1 && k->client.version.minor < 3)
+		return true;
+	return before && before < l->cnt && strcmp(l->id[last], l->id[before]) == 0;
+}
+
 static vcf_err_t locate_all(struct keys *k, struct ids *l, struct helper_failure *f)
 {
-	struct kmip_call call = {.op = KMIP_LOCATE};
-	size_t before;
+	struct kmip_call call = {.op = KMIP_LOCATE, .max = PAGE};
+	size_t last = 0, before = 0;
 	vcf_err_t err;
 
-	do {
-		before = l->cnt;
-		call.max = PAGE;
-		call.offset = (int32_t)l->cnt;
-		if (k->client.version.major == 1 && k->client.version.minor < 3)
+	while ((err = locate(k, &call, l, f)) == 0 && l->cnt > before) {
+		if (!call.max)
+			break;
+		if (unpaged(k, l, last, before)) {
 			call.max = call.offset = 0;
-		err = locate(k, &call, l, f);
-	} while (!err && call.max && l->cnt > before);
+			continue;
+		}
+		last = before;
+		before = l->cnt;
+		call.offset = (int32_t)l->cnt;
+	}
 	return err;
 }
 
@@ -419,8 +429,11 @@ static vcf_err_t get_again(struct keys *k, const char *id, struct secret **out,
 	struct kmip_attributes a;
 	uint32_t reason;
 
-	if (attributes(k, id, &a, &second))
+	if (attributes(k, id, &a, &second)) {
+		if (second.kind == KEY_NOTFOUND)
+			*f = second;
 		return keyproto_errno(f->kind);
+	}
 	if (is_destroyed(&a))
 		return helper_fail(f, KEY_NOTFOUND,
 				   "KMIP at %s: key %.200s has been destroyed",

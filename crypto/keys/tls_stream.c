@@ -18,6 +18,8 @@ struct tls_stream {
 	const char *endpoint;
 	CURL *curl;
 	curl_socket_t fd;
+	bool connected;
+	uint64_t begun_ms; /* the opening, or the last sending */
 	char said[CURL_ERROR_SIZE];
 };
 
@@ -51,8 +53,17 @@ vcf_err_t tls_prepare(struct tls_settings *s, struct helper_failure *f)
 
 /* --- failures --- */
 
-static vcf_err_t fail(const struct tls_stream *s, CURLcode code, bool connected,
-		      struct helper_failure *f)
+static enum http_stage stage_of(const struct tls_stream *s)
+{
+	double tcp = 0;
+
+	if (s->connected)
+		return HTTP_WAITING;
+	curl_easy_getinfo(s->curl, CURLINFO_CONNECT_TIME, &tcp);
+	return tcp > 0 ? HTTP_HANDSHAKE : HTTP_CONNECTING;
+}
+
+static vcf_err_t fail(const struct tls_stream *s, CURLcode code, struct helper_failure *f)
 {
 	const struct http_options *o = &s->set->o;
 	long verify = 0, os_errno = 0;
@@ -62,8 +73,8 @@ static vcf_err_t fail(const struct tls_stream *s, CURLcode code, bool connected,
 		.endpoint = s->endpoint,
 		.code = (int)code,
 		.said = said,
-		.connected = connected,
-		.seconds = connected ? o->request_timeout_s : o->connect_timeout_s,
+		.stage = stage_of(s),
+		.seconds = (unsigned int)((clock_now_ms() - s->begun_ms + 500) / 1000),
 		.ca = *o->ca_file ? o->ca_file : o->ca_dir,
 		.client_cert = true,
 	};
@@ -120,7 +131,7 @@ static vcf_err_t connect_now(struct tls_stream *s, uint64_t deadline_ms,
 	CURLcode code = CURLE_OPERATION_TIMEDOUT;
 
 	if (deadline_ms <= now)
-		return fail(s, code, false, f);
+		return fail(s, code, f);
 	if (deadline_ms - now < left)
 		left = deadline_ms - now;
 	set_constants(s, (long)left);
@@ -129,7 +140,10 @@ static vcf_err_t connect_now(struct tls_stream *s, uint64_t deadline_ms,
 	code = curl_easy_perform(s->curl);
 	if (!code)
 		code = curl_easy_getinfo(s->curl, CURLINFO_ACTIVESOCKET, &s->fd);
-	return code ? fail(s, code, false, f) : 0;
+	if (code)
+		return fail(s, code, f);
+	s->connected = true;
+	return 0;
 }
 
 vcf_err_t tls_stream_open(struct tls_stream **out, const struct tls_settings *set,
@@ -146,6 +160,7 @@ vcf_err_t tls_stream_open(struct tls_stream **out, const struct tls_settings *se
 	s->set = set;
 	s->endpoint = endpoint;
 	s->fd = CURL_SOCKET_BAD;
+	s->begun_ms = clock_now_ms();
 	err = connect_now(s, deadline_ms, f);
 	if (err)
 		return err;
@@ -195,6 +210,7 @@ vcf_err_t tls_stream_send(struct tls_stream *s, const void *data, size_t len,
 {
 	const char *at = data;
 
+	s->begun_ms = clock_now_ms();
 	while (len) {
 		size_t n = 0;
 		CURLcode code;
@@ -204,7 +220,7 @@ vcf_err_t tls_stream_send(struct tls_stream *s, const void *data, size_t len,
 		if (code == CURLE_AGAIN && !wait_for(s, POLLOUT, deadline_ms))
 			code = CURLE_OPERATION_TIMEDOUT;
 		if (code && code != CURLE_AGAIN)
-			return fail(s, code, true, f);
+			return fail(s, code, f);
 		at += n;
 		len -= n;
 	}
@@ -226,7 +242,7 @@ vcf_err_t tls_stream_recv(struct tls_stream *s, void *dst, size_t len,
 		else if (!code && n == 0)
 			code = CURLE_GOT_NOTHING;
 		if (code && code != CURLE_AGAIN)
-			return fail(s, code, true, f);
+			return fail(s, code, f);
 		*got += n;
 	}
 	return 0;
