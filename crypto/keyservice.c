@@ -57,14 +57,31 @@ static void adopt_children(struct keyservice *ks)
 	for (unsigned int i = 0; i < cfg->kept_cnt && cfg->kept; i++) {
 		struct keyservice_helper *record = &cfg->kept[i];
 
-		if (!record->pid)
-			continue;
+		if (!record->pid || record->config != cfg->kept_config)
+			continue; /* none, or another service's */
 		if (adopt_child(ks, record) == 0)
 			ks->child_cnt++;
 		else
 			keychild_end(cfg, record);
 	}
 	keyservice_note_running(ks);
+}
+
+void keyservice_end_strays(const struct keyservice_config *cfg, const uint32_t *configs,
+			   size_t cnt)
+{
+	struct keyservice_config own = *cfg;
+
+	if (!own.spawn)
+		own.reap = keyservice_reap;
+	for (unsigned int i = 0; own.kept && i < own.kept_cnt; i++) {
+		size_t k = 0;
+
+		while (k < cnt && configs[k] != own.kept[i].config)
+			k++;
+		if (own.kept[i].pid && k == cnt)
+			keychild_end(&own, &own.kept[i]);
+	}
 }
 
 /* All but the thread. */
