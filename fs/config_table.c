@@ -83,6 +83,10 @@ const struct config_option config_options[] = {
 	{"key-service", "destroy-delay", CONFIG_DURATION, FIELD(destroy_delay_s), 0,
 	 3650 * DAY, NULL, "7d",
 	 "How long the secret of a deleted image is kept; not shorter than backups are."},
+
+	{"escrow", "public-key", CONFIG_PATH, FIELD(escrow_path), 0, 0, NULL, NULL,
+	 "Seal each image's secret for the key in this file as well, whose private half is "
+	 "kept offline (see: help keys, help recover)."},
 };
 /* clang-format on */
 const size_t config_option_cnt = sizeof(config_options) / sizeof(config_options[0]);

@@ -10,6 +10,9 @@
  *           made anew in memory; what guests wrote is synced, so that little is left to sync under
  *           tree_lock; there, with the name still there, it is written (container_rekey.h)
  *
+ * A header that has its own secret already may be one that a server died in the middle of: then it
+ * goes from FETCH to COMMIT, which mends it, wipes what is left of the old slot and tells the entry.
+ *
  * An image that is not one leaves the list; after an error of the service or disk it goes to the
  * list's end and the whole list waits, for 1, 2, ... 60 seconds.
  *
@@ -52,7 +55,8 @@ struct promotion {
 	vcf_err_t err;
 	struct token token;	      /* as LOOK found it; */
 	unsigned char uuid[UUID_LEN]; /* likewise */
-	struct secret *old;
+	bool done;		      /* likewise: it has a secret of its own */
+	struct secret *old;	      /* what opens it: its own, or the site's */
 	struct reserved fresh;
 };
 
@@ -271,7 +275,7 @@ static bool find_file(struct promotion *m)
 	       S_ISREG(st.st_mode) && st.st_dev == m->dev && st.st_ino == m->ino;
 }
 
-/* Still the container of an encrypt path that has no secret of its own? */
+/* The container of an encrypt path that has no secret of its own, or has come to it? */
 static bool is_wanted(struct promotion *m, const struct container *c)
 {
 	const struct config *cfg = m->p->sv->cfg;
@@ -279,7 +283,8 @@ static bool is_wanted(struct promotion *m, const struct container *c)
 	char context[TOKEN_CONTEXT_MAX + 1];
 
 	rules_context(m->p->sv->rules, m->path, context);
-	return t->derived && cfg->promote && strcmp(t->service, cfg->service_name) == 0 &&
+	return (t->derived || t->generation > 1) && cfg->promote &&
+	       strcmp(t->service, cfg->service_name) == 0 &&
 	       strcmp(t->context, context) == 0;
 }
 
@@ -316,6 +321,7 @@ static void step_look(struct job *job)
 		return;
 	}
 	m->token = *container_token(c);
+	m->done = !m->token.derived;
 	memcpy(m->uuid, container_subject(c)->uuid, UUID_LEN);
 	post(m, step_fetch);
 }
@@ -344,7 +350,7 @@ static vcf_err_t fetch(struct promotion *m)
 
 	if (m->err || sv->stopping)
 		return m->err ? m->err : -ECANCELED;
-	if (sitekey_is(sv->site, NULL, m->token.key_id))
+	if (m->token.derived && sitekey_is(sv->site, NULL, m->token.key_id))
 		return sitekey_get(sv->site, &m->old, site_id, site_ready, m);
 	err = keyservice_get(sv->keyservice, m->token.key_id, fetched, m);
 	return err ? err : -EINPROGRESS;
@@ -384,7 +390,8 @@ static vcf_err_t write_header(struct promotion *m, struct container *c, int fd,
 	auto_rekey struct rekey *r = NULL;
 	struct rekey_params params = {.service = m->token.service,
 				      .key_id = m->fresh.key_id,
-				      .secret = m->fresh.secret};
+				      .secret = m->fresh.secret,
+				      .escrow = config_escrow(m->p->sv->cfg)};
 	vcf_err_t err;
 
 	memcpy(params.uuid, m->fresh.uuid, UUID_LEN);
@@ -399,13 +406,38 @@ static vcf_err_t write_header(struct promotion *m, struct container *c, int fd,
 	return err ? err : container_write_rekeyed(r, fd, note_using, m, outcome);
 }
 
+static vcf_err_t unlock(struct promotion *m, struct container *c)
+{
+	auto_secret struct secret *secret = NULL;
+	vcf_err_t err;
+
+	if (container_token(c)->derived == m->done)
+		return -ESTALE; /* not the one that LOOK saw */
+	if (m->done)
+		return container_unlock(c, m->old, m->path);
+	err = token_derive_secret(&secret, m->old, container_subject(c)->uuid);
+	return err ? err : container_unlock(c, secret, m->path);
+}
+
+/* What a server that died between the headers and the end has left. */
+static vcf_err_t complete(struct promotion *m, struct image_entry *e, struct container *c,
+			  int fd)
+{
+	bool found = false;
+	vcf_err_t err = container_wipe_unused(c, fd, &found);
+
+	if (found)
+		log_info("%s: what was left of an old key slot is overwritten", m->path);
+	imagetable_rekeyed(m->p->sv->images, e, c, m->path);
+	return err;
+}
+
 /* The entry is ours: the header is read again, by now it may be another one. */
 static vcf_err_t change(struct promotion *m, struct image_entry *e,
 			enum rekey_outcome *outcome)
 {
 	auto_close int fd = node_reopen_fd(m->p->sv, m->pathfd, O_RDWR);
 	auto_container struct container *c = NULL;
-	auto_secret struct secret *secret = NULL;
 	bool mended = false;
 	vcf_err_t err;
 
@@ -414,11 +446,11 @@ static vcf_err_t change(struct promotion *m, struct image_entry *e,
 	err = load(m, fd, &c, &mended);
 	if (!c)
 		return err;
-	err = token_derive_secret(&secret, m->old, container_subject(c)->uuid);
-	if (!err)
-		err = container_unlock(c, secret, m->path);
+	err = unlock(m, c);
 	if (!err && mended)
 		err = container_write_mended(c, fd);
+	if (!err && m->done)
+		return complete(m, e, c, fd);
 	if (!err)
 		err = write_header(m, c, fd, outcome);
 	if (*outcome != REKEY_NEW)
@@ -463,7 +495,8 @@ static vcf_err_t commit(struct promotion *m)
 		err = change(m, e, &outcome);
 		imagetable_rekey_end(sv->images, e);
 	}
-	settle_secret(m, outcome);
+	if (!m->done)
+		settle_secret(m, outcome);
 	return is_final(err) ? 0 : err;
 }
 
@@ -481,7 +514,7 @@ static void step_take(struct job *job)
 	struct server *sv = m->p->sv;
 	vcf_err_t err = m->err ? m->err : sv->stopping ? -ECANCELED : 0;
 
-	if (!err)
+	if (!err && !m->done)
 		err = reserve_take(sv->reserve, &m->fresh, secret_ready, m);
 	if (!err)
 		err = commit(m);

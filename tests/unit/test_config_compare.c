@@ -59,6 +59,7 @@ static const struct {
 	{"key-service.reserve=5", NULL, false, "reserve"},
 	{"key-service.on-delete=keep", NULL, false, "on-delete"},
 	{"key-service.destroy-delay=5", NULL, false, "destroy-delay"},
+	{"escrow.public-key=/k.pub", NULL, false, "public-key"},
 	{"file.directory=/k2", NULL, false, "[file]"},
 	{"file.directory=/k", NULL, false, ""},
 	{"file.third=1", NULL, false, "[file]"},
