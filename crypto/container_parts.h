@@ -41,6 +41,7 @@ struct container {
 	struct keypage *keys;
 	bool unlocked;
 	struct token token;
+	struct escrow escrow; /* an empty recipient: none */
 	struct token_subject subject;
 	char error[ERROR_TEXT_LEN]; /* libcryptsetup's last complaint */
 };
@@ -67,12 +68,16 @@ NODISCARD vcf_err_t container_set_uuid(struct container *c, const char *text);
 const char *container_judge_luks1(struct container *c);
 const char *container_judge_luks2(struct container *c);
 
-/* Writes c->token to the mapped LUKS1 header or through libcryptsetup. */
+/* Writes c->token and c->escrow to the mapped LUKS1 header or through libcryptsetup. */
 NODISCARD vcf_err_t container_put_token_luks1(struct container *c);
 NODISCARD vcf_err_t container_put_token_luks2(struct container *c);
 
-/* kcv and MAC of the unlocked container, and the token into the header. */
-NODISCARD vcf_err_t container_put_token(struct container *c, const struct secret *secret);
+/*
+ * kcv and MAC of the unlocked container, and its tokens into the header: with escrow for that key, or
+ * (NULL) without.
+ */
+NODISCARD vcf_err_t container_put_token(struct container *c, const struct secret *secret,
+					const struct escrow_public *escrow);
 
 /* Now, in the token's form. */
 void container_set_created(struct token *t);

@@ -130,7 +130,7 @@ static vcf_err_t change(struct rekey *r, struct container *c,
 		err = remove_tokens(c);
 	if (!err)
 		err = set_uuid(c, p->uuid);
-	return err ? err : container_put_token(c, p->secret);
+	return err ? err : container_put_token(c, p->secret, p->escrow);
 }
 
 /* What lies in memory now is read as if it came from the file. */

@@ -41,6 +41,7 @@ struct rekey_params {
 	const char *service, *key_id;
 	const char *context; /* NULL: as before */
 	const struct secret *secret;
+	const struct escrow_public *escrow; /* NULL: without escrow */
 };
 
 /*

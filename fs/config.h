@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "crypto/escrow.h"
 #include "crypto/keyservice.h"
 #include "crypto/token.h"
 #include "fs/rules.h"
@@ -84,6 +85,9 @@ struct config {
 	size_t service_cnt;
 	struct config_service_rule *service_rules; /* [rules] service, in order */
 	size_t service_rule_cnt;
+	/* [escrow] */
+	char *escrow_path;	     /* NULL: none */
+	struct escrow_public escrow; /* read by config_finish() */
 	/* everything else, by section */
 	struct config_helper_option *helper_options;
 	size_t helper_option_cnt;
@@ -169,11 +173,18 @@ NODISCARD vcf_err_t config_set(struct config *c, const char *assignment);
  * same unless overmount, neither inside the other, nothing that the daemon itself writes
  * inside one of them; helper given (helper = file is implied only where `quick` (BACKING
  * MOUNTPOINT on the command line) and file.directory is set); no unknown section; luks1
- * wants sector-size 512; writeback not with shared; rules and bind compile. With `quick`,
+ * wants sector-size 512; writeback not with shared; rules and bind compile; the escrow key
+ * can be read. With `quick`,
  * relative backing and mountpoint are made absolute; they must exist. -EINVAL, each fault
  * logged.
  */
 NODISCARD vcf_err_t config_finish(struct config *c, bool quick);
+
+/* The key for which secrets are sealed, or NULL; the configuration's. */
+const struct escrow_public *config_escrow(const struct config *c);
+
+/* Reads the file of that key, if one is configured: part of config_finish(). -errno, logged. */
+NODISCARD vcf_err_t config_read_escrow(struct config *c);
 
 /* The compiled rules. */
 NODISCARD vcf_err_t config_make_rules(const struct config *c, struct rules **out);

@@ -92,6 +92,10 @@ const struct config_option config_options[] = {
 	{"key-service", "destroyer", CONFIG_CHOICE, FIELD(controller), 0, 0,
 	 "node|controller", "node",
 	 "Who destroys what is due; controller: another machine, by vmcryptfs keys reap."},
+
+	{"escrow", "public-key", CONFIG_PATH, FIELD(escrow_path), 0, 0, NULL, NULL,
+	 "Seal each image's secret for the key in this file as well, whose private half is "
+	 "kept offline (see: help keys, help recover)."},
 };
 /* clang-format on */
 const size_t config_option_cnt = sizeof(config_options) / sizeof(config_options[0]);

@@ -123,6 +123,7 @@ static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t
 		keytable_del(j->sv->keys, ip.key);
 		return err;
 	}
+	imagetable_set_escrow(j->e, c);
 	imagetable_publish(j->sv->images, j->e, im, s, container_token(c), ip.key);
 	return 0;
 }
@@ -402,7 +403,8 @@ static vcf_err_t create(struct imagejob *j)
 {
 	const struct config *cfg = j->sv->cfg; /* one: a reload may exchange it */
 	struct container_params p = {.format = cfg->format,
-				     .sector_len = (uint32_t)cfg->sector_size};
+				     .sector_len = (uint32_t)cfg->sector_size,
+				     .escrow = config_escrow(cfg)};
 	struct token t = {.holes = HOLES_ZERO, .generation = 1};
 	vcf_err_t err, err2;
 

@@ -455,6 +455,7 @@ void imagetable_publish(struct imagetable *t, struct image_entry *e, struct imag
 	}
 	memcpy(r->uuid, s->uuid, UUID_LEN);
 	r->token = *token;
+	r->escrow = e->escrow;
 	TEXT_CUT(r->path, e->path);
 	CRASHPOINT("image-ready");
 	atomic_store(&r->generation, key.generation);

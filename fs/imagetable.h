@@ -50,9 +50,11 @@ struct image_entry {
 	struct token token;	      /* (s) of the container; mac and kcv included */
 	unsigned char uuid[UUID_LEN]; /* (s) */
 	uint32_t sector_len;	      /* (s) */
-	uint64_t data_off;	      /* (s) */
-	uint64_t nodeid;	      /* (s) a node of it, for the page cache */
-	char path[256];		      /* (s) last seen, for people */
+	uint32_t
+		escrow; /* (s) imagetable_escrow_mark() of the container's escrow token */
+	uint64_t data_off; /* (s) */
+	uint64_t nodeid;   /* (s) a node of it, for the page cache */
+	char path[256];	   /* (s) last seen, for people */
 	/* (s) while there is an image: what a successor finds; its counters are the entry's */
 	struct session_image *_Atomic record;
 };
@@ -130,6 +132,10 @@ bool imagetable_evict(struct imagetable *t);
  */
 NODISCARD vcf_err_t imagetable_take_over(struct imagetable *t);
 
+/* Of the key that an escrow token is for ("": none, 0): tells one from another, for counting. */
+uint32_t imagetable_escrow_mark(const char *recipient);
+void imagetable_set_escrow(struct image_entry *e, const struct container *c);
+
 /* For jobs, on a BUSY entry: the image exists, or does no longer. */
 void imagetable_publish(struct imagetable *t, struct image_entry *e, struct image *im,
 			const struct token_subject *s, const struct token *token,
@@ -150,7 +156,7 @@ void imagetable_each(struct imagetable *t,
 /*
  * The container of that inode and uuid is about to get another secret; the caller holds a descriptor
  * of it and from here to imagetable_rekey_end() its header. -EAGAIN: a job is under way, not now;
- * -EBADMSG: an image of another uuid is open; -ENOMEM.
+ * -ENOMEM.
  */
 NODISCARD vcf_err_t imagetable_rekey_begin(struct imagetable *t, uint64_t dev,
 					   uint64_t ino,

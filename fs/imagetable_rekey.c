@@ -5,6 +5,7 @@
  * goes on with it.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fs/imagetable_impl.h"
@@ -18,7 +19,10 @@ static void detach(struct imagetable *t, struct image_entry *e)
 	e->detached = true;
 }
 
-/* -ESTALE: it lingers, and was of another file that had this inode number. */
+/*
+ * -ESTALE: it lingers, and was of another file that had this inode number. One that is open may know
+ * the uuid from before a change that a server died in.
+ */
 static vcf_err_t claim(struct imagetable *t, struct image_entry *e,
 		       const unsigned char uuid[UUID_LEN])
 {
@@ -27,8 +31,8 @@ static vcf_err_t claim(struct imagetable *t, struct image_entry *e,
 
 	if (e->state == IMAGE_BUSY)
 		return -EAGAIN;
-	if (e->state == IMAGE_READY && memcmp(e->uuid, uuid, UUID_LEN) != 0)
-		return e->opens ? -EBADMSG : -ESTALE;
+	if (e->state == IMAGE_READY && !e->opens && memcmp(e->uuid, uuid, UUID_LEN) != 0)
+		return -ESTALE;
 	if (e->state == IMAGE_COLD)
 		e->state = IMAGE_BUSY;
 	e->rekeying = true;
@@ -57,6 +61,21 @@ vcf_err_t imagetable_rekey_begin(struct imagetable *t, uint64_t dev, uint64_t in
 	if (!err)
 		*out = e;
 	return err;
+}
+
+uint32_t imagetable_escrow_mark(const char *recipient)
+{
+	char head[9];
+
+	TEXT_CUT(head, recipient);
+	return (uint32_t)strtoul(head, NULL, 16);
+}
+
+void imagetable_set_escrow(struct image_entry *e, const struct container *c)
+{
+	SCOPED_LOCK(&e->state_lock);
+
+	e->escrow = imagetable_escrow_mark(container_escrow(c)->recipient);
 }
 
 /* Its context stays, and is read without the lock. */
@@ -92,6 +111,8 @@ void imagetable_rekeyed(struct imagetable *t, struct image_entry *e,
 	CRASHPOINT("rekey-renamed");
 	memcpy(e->record->uuid, s->uuid, UUID_LEN);
 	set_token(&e->record->token, container_token(c));
+	e->escrow = e->record->escrow =
+		imagetable_escrow_mark(container_escrow(c)->recipient);
 	CRASHPOINT("rekey-published");
 }
 

@@ -10,6 +10,9 @@
  *           made anew in memory; what guests wrote is synced, so that little is left to sync under
  *           tree_lock; there, with the name still there, it is written (container_rekey.h)
  *
+ * A header that has its own secret already may be one that a server died in the middle of: then it
+ * goes from FETCH to COMMIT, which mends it, wipes what is left of the old slot and tells the entry.
+ *
  * An image that is not one leaves the list; after an error of the service or disk it goes to the
  * list's end and the whole list waits, for 1, 2, ... 60 seconds.
  *
@@ -54,7 +57,8 @@ struct promotion {
 	struct keyset *from, *to;     /* the services of its old secret and of its own */
 	struct token token;	      /* as LOOK found it; */
 	unsigned char uuid[UUID_LEN]; /* likewise */
-	struct secret *old;
+	bool done;		      /* likewise: it has a secret of its own */
+	struct secret *old;	      /* what opens it: its own, or the site's */
 	struct reserved fresh;
 };
 
@@ -273,7 +277,7 @@ static bool find_file(struct promotion *m)
 	       S_ISREG(st.st_mode) && st.st_dev == m->dev && st.st_ino == m->ino;
 }
 
-/* Still the container of an encrypt path that has no secret of its own? */
+/* The container of an encrypt path that has no secret of its own, or has come to it? */
 static bool is_wanted(struct promotion *m, const struct container *c)
 {
 	const struct config *cfg = m->p->sv->cfg;
@@ -283,7 +287,7 @@ static bool is_wanted(struct promotion *m, const struct container *c)
 	rules_context(m->p->sv->rules, m->path, context);
 	m->from = keyset_get(m->p->sv, t->service);
 	m->to = keyset_get(m->p->sv, rules_service(m->p->sv->rules, m->path));
-	return t->derived && cfg->promote && m->from && m->to &&
+	return (t->derived || t->generation > 1) && cfg->promote && m->from && m->to &&
 	       strcmp(t->context, context) == 0;
 }
 
@@ -320,6 +324,7 @@ static void step_look(struct job *job)
 		return;
 	}
 	m->token = *container_token(c);
+	m->done = !m->token.derived;
 	memcpy(m->uuid, container_subject(c)->uuid, UUID_LEN);
 	post(m, step_fetch);
 }
@@ -348,7 +353,7 @@ static vcf_err_t fetch(struct promotion *m)
 
 	if (m->err || sv->stopping)
 		return m->err ? m->err : -ECANCELED;
-	if (sitekey_is(m->from->site, NULL, m->token.key_id))
+	if (m->token.derived && sitekey_is(m->from->site, NULL, m->token.key_id))
 		return sitekey_get(m->from->site, &m->old, site_id, site_ready, m);
 	err = keyservice_get(m->from->keys, m->token.key_id, fetched, m);
 	return err ? err : -EINPROGRESS;
@@ -388,7 +393,8 @@ static vcf_err_t write_header(struct promotion *m, struct container *c, int fd,
 	auto_rekey struct rekey *r = NULL;
 	struct rekey_params params = {.service = m->to->name,
 				      .key_id = m->fresh.key_id,
-				      .secret = m->fresh.secret};
+				      .secret = m->fresh.secret,
+				      .escrow = config_escrow(m->p->sv->cfg)};
 	vcf_err_t err;
 
 	memcpy(params.uuid, m->fresh.uuid, UUID_LEN);
@@ -403,13 +409,38 @@ static vcf_err_t write_header(struct promotion *m, struct container *c, int fd,
 	return err ? err : container_write_rekeyed(r, fd, note_using, m, outcome);
 }
 
+static vcf_err_t unlock(struct promotion *m, struct container *c)
+{
+	auto_secret struct secret *secret = NULL;
+	vcf_err_t err;
+
+	if (container_token(c)->derived == m->done)
+		return -ESTALE; /* not the one that LOOK saw */
+	if (m->done)
+		return container_unlock(c, m->old, m->path);
+	err = token_derive_secret(&secret, m->old, container_subject(c)->uuid);
+	return err ? err : container_unlock(c, secret, m->path);
+}
+
+/* What a server that died between the headers and the end has left. */
+static vcf_err_t complete(struct promotion *m, struct image_entry *e, struct container *c,
+			  int fd)
+{
+	bool found = false;
+	vcf_err_t err = container_wipe_unused(c, fd, &found);
+
+	if (found)
+		log_info("%s: what was left of an old key slot is overwritten", m->path);
+	imagetable_rekeyed(m->p->sv->images, e, c, m->path);
+	return err;
+}
+
 /* The entry is ours: the header is read again, by now it may be another one. */
 static vcf_err_t change(struct promotion *m, struct image_entry *e,
 			enum rekey_outcome *outcome)
 {
 	auto_close int fd = node_reopen_fd(m->p->sv, m->pathfd, O_RDWR);
 	auto_container struct container *c = NULL;
-	auto_secret struct secret *secret = NULL;
 	bool mended = false;
 	vcf_err_t err;
 
@@ -418,11 +449,11 @@ static vcf_err_t change(struct promotion *m, struct image_entry *e,
 	err = load(m, fd, &c, &mended);
 	if (!c)
 		return err;
-	err = token_derive_secret(&secret, m->old, container_subject(c)->uuid);
-	if (!err)
-		err = container_unlock(c, secret, m->path);
+	err = unlock(m, c);
 	if (!err && mended)
 		err = container_write_mended(c, fd);
+	if (!err && m->done)
+		return complete(m, e, c, fd);
 	if (!err)
 		err = write_header(m, c, fd, outcome);
 	if (*outcome != REKEY_NEW)
@@ -465,7 +496,8 @@ static vcf_err_t commit(struct promotion *m)
 		err = change(m, e, &outcome);
 		imagetable_rekey_end(sv->images, e);
 	}
-	settle_secret(m, outcome);
+	if (!m->done)
+		settle_secret(m, outcome);
 	return is_final(err) ? 0 : err;
 }
 
@@ -483,7 +515,7 @@ static void step_take(struct job *job)
 	struct server *sv = m->p->sv;
 	vcf_err_t err = m->err ? m->err : sv->stopping ? -ECANCELED : 0;
 
-	if (!err)
+	if (!err && !m->done)
 		err = reserve_take(m->to->reserve, &m->fresh, secret_ready, m);
 	if (!err)
 		err = commit(m);

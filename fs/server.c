@@ -151,9 +151,9 @@ static vcf_err_t start_keys(struct server *sv, const struct server_params *p)
 
 static void tick(struct server *sv)
 {
+	promote_tick(sv->promote); /* it looks at images before they are closed */
 	imagetable_sweep(sv->images);
 	deferred_tick(sv->deferred);
-	promote_tick(sv->promote);
 }
 
 static vcf_err_t start_tables(struct server *sv, const struct server_params *p)

@@ -64,6 +64,7 @@ static const struct {
 	{"key-service.on-delete=keep", NULL, false, "on-delete"},
 	{"key-service.destroy-delay=5", NULL, false, "destroy-delay"},
 	{"key-service.destroyer=controller", NULL, false, "destroyer"},
+	{"escrow.public-key=/k.pub", NULL, false, "public-key"},
 	{"file.directory=/k2", NULL, false, "[file]"},
 	{"file.directory=/k", NULL, false, ""},
 	{"file.third=1", NULL, false, "[file]"},
