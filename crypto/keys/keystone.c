@@ -15,7 +15,7 @@ enum {
 	TOKEN_MAX = 8 * 1024,
 	BODY_MAX = 32 * 1024,	 /* a credential escaped, and names */
 	REPLY_MAX = 1024 * 1024, /* the catalog of a large site */
-	SPARE_S = 60,		 /* a token with less left is renewed */
+	SPARE_MS = 60 * 1000,	 /* a token with less left is renewed */
 };
 
 struct keystone {
@@ -174,9 +174,10 @@ static vcf_err_t read_login(struct keystone *k, const struct http_reply *r,
 	err = find_endpoint(k, reply, f);
 	if (err)
 		return err;
-	/* A fifth of a short life, a minute of a long one. */
-	life -= life / 5 < SPARE_S ? life / 5 : SPARE_S;
-	k->renew_ms = clock_now_ms() + (uint64_t)life * 1000;
+	/* Early by a fifth of a short life, by a minute of a long one. */
+	life *= 1000;
+	life -= life / 5 < SPARE_MS ? life / 5 : SPARE_MS;
+	k->renew_ms = clock_now_ms() + (uint64_t)life;
 	return 0;
 }
 
