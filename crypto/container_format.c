@@ -18,7 +18,7 @@
 
 enum { NEW_KEYSLOT = 0, NEW_TOKEN = 0 };
 
-static void set_created(struct token *t)
+void container_set_created(struct token *t)
 {
 	time_t now = time(NULL);
 	struct tm tm;
@@ -121,7 +121,7 @@ vcf_err_t container_put_token_luks2(struct container *c)
 	return crypt_token_json_set(c->cd, NEW_TOKEN, json) < 0 ? -EIO : 0;
 }
 
-static vcf_err_t make_token(struct container *c, const struct secret *secret)
+vcf_err_t container_put_token(struct container *c, const struct secret *secret)
 {
 	vcf_err_t err = keytable_kcv(c->token.kcv, c->keys->volume_key, c->subject.uuid);
 
@@ -154,7 +154,7 @@ static vcf_err_t fill(struct container *c, const struct secret *secret)
 	random_volume_key(c->keys->volume_key);
 	if (make_header(c, secret) < 0)
 		return -EIO;
-	return make_token(c, secret);
+	return container_put_token(c, secret);
 }
 
 vcf_err_t container_format(struct container **out, const struct container_params *p,
@@ -165,7 +165,7 @@ vcf_err_t container_format(struct container **out, const struct container_params
 	vcf_err_t err;
 
 	t.keyslot = NEW_KEYSLOT;
-	set_created(&t);
+	container_set_created(&t);
 	if (!params_valid(p, &t))
 		return -EINVAL;
 	err = container_new(&c, CONTAINER_DATA_OFF);

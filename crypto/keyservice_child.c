@@ -112,11 +112,16 @@ static vcf_err_t child_new(struct keychild **out, const struct keyservice_config
 vcf_err_t keychild_new(struct keychild **out, const struct keyservice_config *cfg,
 		       uint64_t deadline_ms)
 {
+	const struct keyservice_program program = {
+		.path = cfg->helper,
+		.uid = cfg->own_user ? cfg->uid : KEYSERVICE_SAME_USER,
+		.gid = cfg->gid,
+	};
 	auto_keychild struct keychild *c = NULL;
 	vcf_err_t err = child_new(&c, cfg);
 
 	if (!err)
-		err = cfg->spawn(cfg->spawn_arg, cfg->helper, &c->to, &c->from, &c->pid);
+		err = cfg->spawn(cfg->spawn_arg, &program, &c->to, &c->from, &c->pid);
 	if (err)
 		return err;
 	c->deadline_ms = deadline_ms;

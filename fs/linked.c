@@ -8,7 +8,7 @@
 #include <uuid/uuid.h>
 
 #include "crypto/container.h"
-#include "fs/sitekey.h"
+#include "fs/keyset.h"
 #include "fs/treescan.h"
 #include "util/io.h"
 #include "util/log.h"
@@ -113,11 +113,15 @@ static vcf_err_t load_header(int rootfd, const char *path, struct container **c)
 		     : container_load_saved(c, hdr, CONTAINER_PEEK_LEN, path);
 }
 
-static void mark(struct question *q, const unsigned char *uuid, const char *key_id)
+/* t: NULL where the header cannot be read. An id is one of its service. */
+static void mark(struct question *q, const unsigned char *uuid, const struct token *t)
 {
 	for (size_t i = 0; i < q->cnt; i++) {
-		if (memcmp(q->entries[i].uuid, uuid, UUID_LEN) == 0 ||
-		    (*q->entries[i].key_id && strcmp(q->entries[i].key_id, key_id) == 0))
+		const struct journal_entry *e = &q->entries[i];
+
+		if (memcmp(e->uuid, uuid, UUID_LEN) == 0 ||
+		    (t && *e->key_id && strcmp(e->key_id, t->key_id) == 0 &&
+		     strcmp(e->service, t->service) == 0))
 			q->in_use[i] = true;
 	}
 }
@@ -137,9 +141,9 @@ static int ask_file(void *arg, const struct treescan_file *f)
 	if (f->peek.kind != PEEK_CONTAINER)
 		return 0;
 	if (load_header(q->sv->rootfd, f->path, &c) == 0)
-		mark(q, container_subject(c)->uuid, container_token(c)->key_id);
+		mark(q, container_subject(c)->uuid, container_token(c));
 	else if (uuid_parse(f->peek.uuid_text, uuid) == 0)
-		mark(q, uuid, "");
+		mark(q, uuid, NULL);
 	return 0;
 }
 
@@ -181,7 +185,7 @@ static vcf_err_t ask_moved(struct question *q, const char *path)
 	vcf_err_t err = load_header(q->sv->rootfd, path, &c);
 
 	if (!err)
-		mark(q, container_subject(c)->uuid, container_token(c)->key_id);
+		mark(q, container_subject(c)->uuid, container_token(c));
 	/* Gone, moved on (which was noted), no container. */
 	return err == -ENOENT || err == -ENODATA || err == -EPERM || err == -ELOOP ||
 			       err == -EISDIR || err == -ENOTDIR
@@ -234,8 +238,8 @@ vcf_err_t linked_in_use(void *arg, const struct journal_entry *entries, size_t c
 	struct question q = {.sv = sv, .entries = entries, .cnt = cnt, .in_use = in_use};
 
 	for (size_t i = 0; i < cnt; i++)
-		in_use[i] = sv->site &&
-			    sitekey_is(sv->site, entries[i].uuid, entries[i].key_id);
+		in_use[i] = keyset_is_site(sv, &entries[i]);
+	SCOPED_LOCK(&sv->walk_lock);
 	/* What cannot be looked at may be a container that uses it: then not now. */
 	return walk_all(&q);
 }
