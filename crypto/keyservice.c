@@ -36,8 +36,7 @@
 enum {
 	PAUSE_MIN_MS = 100,
 	PAUSE_MAX_MS = 5000,
-	LIST_TRIES = 6, /* of a list; nobody but a command waits for it */
-	LIST_MAX_MS = 3600 * 1000,
+	LIST_TRIES = 6,	  /* of a list; nobody but a command waits for it */
 	GOODBYE_MS = 300, /* for helpers to end by themselves at the end of their input */
 };
 
@@ -131,6 +130,15 @@ static void pause_job(struct keyservice *ks, struct keyjob *job)
 	keyqueue_put_back(&ks->queue, job, clock_now_ms() + pause);
 }
 
+/* Each line is a sign of life, for the helper and for the whole. */
+static void go_on_listing(struct keyservice *ks, struct keychild *c)
+{
+	uint64_t now = clock_now_ms();
+
+	c->deadline_ms = now + c->cfg->request_timeout_ms;
+	keyqueue_extend(&ks->queue, c->job, now + ks->timeout_s * UINT64_C(1000));
+}
+
 /* One answer line for a busy helper. False if the helper is to be replaced. */
 static bool take_reply(struct keyservice *ks, struct keychild *c, struct key_reply *r)
 {
@@ -143,8 +151,8 @@ static bool take_reply(struct keyservice *ks, struct keychild *c, struct key_rep
 	}
 	ks->streak = 0;
 	if (verdict == KEYJOB_MORE) {
-		if (job->verb == KEY_LIST) /* each line is a sign of life */
-			c->deadline_ms = clock_now_ms() + c->cfg->request_timeout_ms;
+		if (job->verb == KEY_LIST)
+			go_on_listing(ks, c);
 		return true;
 	}
 	keychild_done(c);
@@ -611,9 +619,7 @@ void keyservice_free(struct keyservice *ks)
 static vcf_err_t submit(struct keyservice *ks, struct keyjob **job,
 			keyservice_done_fn *done, void *arg)
 {
-	uint64_t all_ms =
-		(*job)->verb == KEY_LIST ? LIST_MAX_MS : ks->timeout_s * UINT64_C(1000);
-	uint64_t deadline = clock_now_ms() + all_ms;
+	uint64_t deadline = clock_now_ms() + ks->timeout_s * UINT64_C(1000);
 	vcf_err_t err = keyqueue_add(&ks->queue, *job, done, arg, deadline);
 
 	if (err)

@@ -398,6 +398,7 @@ vcf_err_t server_new(struct server **out, const struct server_params *p)
 	pthread_mutex_init(&sv->stream_in_lock, NULL);
 	pthread_mutex_init(&sv->stream_out_lock, NULL);
 	mutex_init(&sv->tree_lock, RANK_TREE);
+	mutex_init(&sv->walk_lock, RANK_WALK);
 	rwlock_init(&sv->names_lock, RANK_NAMES);
 	sem_init(&sv->ending, 0, 0);
 	err = find_session(sv);
@@ -470,6 +471,7 @@ void server_free(struct server *sv)
 		session_free(sv->session, true);
 	sem_destroy(&sv->ending);
 	mutex_fini(&sv->tree_lock);
+	mutex_fini(&sv->walk_lock);
 	rwlock_fini(&sv->names_lock);
 	pthread_mutex_destroy(&sv->stream_in_lock);
 	pthread_mutex_destroy(&sv->stream_out_lock);

@@ -46,35 +46,44 @@ struct sitekey {
 };
 
 /* "UUID KEY_ID\n" */
-static vcf_err_t parse_file(struct sitekey *k, char *text, size_t len)
+static vcf_err_t parse_file(char *text, size_t len, unsigned char uuid[UUID_LEN],
+			    char key_id[TOKEN_KEY_ID_MAX + 1])
 {
 	if (len < UUID_TEXT_LEN + 3 || text[len - 1] != '\n' ||
 	    text[UUID_TEXT_LEN] != ' ')
 		return -EBADMSG;
 	text[len - 1] = '\0';
 	text[UUID_TEXT_LEN] = '\0';
-	if (uuid_parse(text, k->uuid) || !token_key_id_valid(text + UUID_TEXT_LEN + 1))
+	if (uuid_parse(text, uuid) || !token_key_id_valid(text + UUID_TEXT_LEN + 1))
 		return -EBADMSG;
-	TEXT_CUT(k->key_id, text + UUID_TEXT_LEN + 1);
-	k->state = SITE_IDLE;
+	text_cut(key_id, TOKEN_KEY_ID_MAX + 1, text + UUID_TEXT_LEN + 1);
 	return 0;
 }
 
-static vcf_err_t read_file(struct sitekey *k)
+vcf_err_t sitekey_read_file(const char *path, unsigned char uuid[UUID_LEN],
+			    char key_id[TOKEN_KEY_ID_MAX + 1])
 {
-	auto_close int fd = open(k->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	char text[UUID_TEXT_LEN + TOKEN_KEY_ID_MAX + 8];
 	ssize_t n;
-	vcf_err_t err;
 
+	*key_id = '\0';
 	if (fd < 0)
 		return errno == ENOENT ? 0 : -errno;
 	n = io_pread_full(fd, text, sizeof(text) - 1, 0);
 	if (n < 0)
 		return (vcf_err_t)n;
 	text[n] = '\0';
-	err = parse_file(k, text, (size_t)n);
-	if (err)
+	return parse_file(text, (size_t)n, uuid, key_id);
+}
+
+static vcf_err_t read_file(struct sitekey *k)
+{
+	vcf_err_t err = sitekey_read_file(k->path, k->uuid, k->key_id);
+
+	if (!err && *k->key_id)
+		k->state = SITE_IDLE;
+	if (err == -EBADMSG)
 		log_err("%s: damaged; it names the secret of all derived images: restore "
 			"it "
 			"from a backup, or remove it if there are none",

@@ -18,6 +18,9 @@ struct sitekey;
 /* Reads the file at path if it is there. -EBADMSG: it is damaged (logged). */
 NODISCARD vcf_err_t sitekey_new(struct sitekey **out, struct keyservice *ks,
 				struct reserve *r, const char *path);
+/* What the file says; key_id is "" if there is none. -EBADMSG, -errno. */
+NODISCARD vcf_err_t sitekey_read_file(const char *path, unsigned char uuid[UUID_LEN],
+				      char key_id[TOKEN_KEY_ID_MAX + 1]);
 void sitekey_free(struct sitekey *k);
 
 /*

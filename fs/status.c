@@ -17,12 +17,13 @@
 #include "fs/deferred.h"
 #include "fs/history.h"
 #include "fs/imagetable.h"
+#include "fs/keysop.h"
 #include "fs/mountpoint.h"
 #include "fs/statusfile.h"
 #include "util/io.h"
 #include "util/log.h"
 
-enum { REPLY_MAX = 64 * 1024 * 1024 };
+enum { REPLY_MAX = 64 * 1024 * 1024, QUEUE_LISTED = 1000 };
 
 struct status_socket {
 	struct server *sv;
@@ -81,6 +82,14 @@ static struct json_object *key_service(struct server *sv)
 	return o;
 }
 
+static struct json_object *destroy_queue(struct server *sv)
+{
+	const struct keysop k = {
+		.cfg = sv->cfg, .journal = sv->journal, .queue = sv->deletions};
+
+	return keysop_queue_status(&k, QUEUE_LISTED);
+}
+
 static void add_counts(struct server *sv, struct json_object *o)
 {
 	size_t nodes, handles, waiting, suspect;
@@ -91,8 +100,8 @@ static void add_counts(struct server *sv, struct json_object *o)
 	add_num(o, "handles", handles);
 	add_num(o, "keys", keytable_count(sv->keys));
 	add_num(o, "parked", deferred_parked_cnt(sv->deferred));
-	add_num(o, "destroy_queue", waiting);
 	add_num(o, "suspects", suspect);
+	json_object_object_add(o, "destroy_queue", destroy_queue(sv));
 }
 
 static struct json_object *last_death(const struct history *h)
