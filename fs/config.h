@@ -46,6 +46,7 @@ struct config {
 	char *runtime_directory;
 	uint64_t threads; /* 0: by the number of processors */
 	uint64_t heartbeat_s;
+	char *site;	 /* NULL: none */
 	char *log_level; /* err, warn, info, dbg */
 	char *log_file;	 /* NULL: stderr in the foreground, else syslog */
 	/* [rules], in order */
@@ -63,7 +64,8 @@ struct config {
 	uint64_t timeout_s;
 	uint64_t linger_s;
 	uint64_t reserve;
-	bool keep; /* on-delete = keep */
+	bool keep;	 /* on-delete = keep */
+	bool controller; /* destroyer = controller */
 	uint64_t destroy_delay_s;
 	char service_name[TOKEN_SERVICE_MAX + 1]; /* as in tokens: "default" */
 	/* [escrow] */

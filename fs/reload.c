@@ -130,7 +130,8 @@ static void exchange(struct server *sv, struct config *cfg, struct rules *rules,
 		     struct reload_kept *kept)
 {
 	reserve_set_target(sv->reserve, (unsigned int)cfg->reserve);
-	deletion_set_policy(sv->deletions, cfg->keep, cfg->destroy_delay_s);
+	deletion_set_policy(sv->deletions, cfg->keep, cfg->controller,
+			    cfg->destroy_delay_s);
 	if (config_digest(cfg) != config_digest(sv->cfg)) {
 		put_in_place(sv, cfg, rules, kept);
 	} else { /* logs were rotated */

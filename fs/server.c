@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "crypto/container.h"
+#include "crypto/containerid.h"
 #include "crypto/kdf.h"
 #include "fs/deferred.h"
 #include "fs/imagetable.h"
@@ -162,6 +163,7 @@ static vcf_err_t start_deletions(struct server *sv, struct linked *l)
 	struct deletion_config dc = {
 		.service = sv->cfg->service_name,
 		.keep = sv->cfg->keep,
+		.controller = sv->cfg->controller,
 		.delay_s = sv->cfg->destroy_delay_s,
 		.in_use = linked_in_use,
 		.in_use_arg = sv,
@@ -388,6 +390,7 @@ vcf_err_t server_new(struct server **out, const struct server_params *p)
 	if (!sv)
 		return -ENOMEM;
 	sv->cfg = p->cfg;
+	containerid_set_site(p->cfg->site);
 	sv->session = p->session;
 	sv->rootfd = p->rootfd;
 	sv->births_tell = births_tell(p->rootfd);

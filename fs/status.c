@@ -78,6 +78,8 @@ static struct json_object *key_service(struct server *sv)
 	add_num(o, "failures", ks.failures);
 	add_num(o, "restarts", ks.restarts);
 	add_num(o, "reserve", reserve_count(sv->reserve));
+	json_object_object_add(o, "wrapped",
+			       json_object_new_boolean(ks.caps & KEY_CAP_WRAPPED));
 	add_str(o, "last_error", ks.last_error);
 	return o;
 }
