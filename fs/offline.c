@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A new secret, step by step, with its entry in the journal:
+ *
+ *   creating  new at the service   unused   header made in memory   using   header written   closed
+ *
+ * A run that ends in between leaves the entry. The next one asks the service for the label (the new
+ * uuid) and destroys what it finds, unless the file that the entry names has that uuid: then the
+ * header was written.
+ */
+#include "fs/offline.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uuid/uuid.h>
+
+#include "crypto/container_rekey.h"
+#include "crypto/kdf.h"
+#include "fs/exitcode.h"
+#include "fs/keysettings.h"
+#include "fs/mountpoint.h"
+#include "fs/statusfile.h"
+#include "util/cleanup.h"
+#include "util/log.h"
+#include "util/text.h"
+
+int offline_init_crypto(void)
+{
+	return secret_arena_init() || crypto_init() || container_init() ? EXIT_FAILED
+									: EXIT_OK;
+}
+
+/* --- what an earlier run has left --- */
+
+static bool file_has_uuid(const char *path, const unsigned char uuid[UUID_LEN])
+{
+	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+	char text[UUID_TEXT_LEN + 1];
+	struct peek peek;
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || size_peek_fd(&peek, fd, (uint64_t)st.st_size))
+		return false;
+	uuid_unparse_lower(uuid, text);
+	return peek.kind == PEEK_CONTAINER && strcmp(peek.uuid_text, text) == 0 &&
+	       fdatasync(fd) == 0;
+}
+
+/* 0: nothing of that label is at the service any more. */
+static vcf_err_t destroy_label(struct keyservice *ks, const unsigned char uuid[UUID_LEN])
+{
+	struct keyservice_sync got = {0};
+	char label[UUID_TEXT_LEN + 1], id[TOKEN_KEY_ID_MAX + 1];
+	vcf_err_t err;
+
+	uuid_unparse_lower(uuid, label);
+	err = keyservice_find_sync(ks, label, &got);
+	if (err)
+		return err == -ENOKEY ? 0 : err;
+	TEXT_CUT(id, got.id);
+	err = keyservice_destroy_sync(ks, id, label, &got);
+	return err == -ENOKEY ? 0 : err;
+}
+
+static int settle_entry(void *arg, const struct journal_entry *e)
+{
+	struct offline *o = arg;
+	char label[UUID_TEXT_LEN + 1];
+	vcf_err_t err = 0;
+
+	uuid_unparse_lower(e->uuid, label);
+	if (e->state != JOURNAL_USING || !file_has_uuid(e->path, e->uuid))
+		err = destroy_label(o->ks, e->uuid);
+	if (err)
+		log_warn("the secret %s of a run that was cut short is still at the key "
+			 "service: %s",
+			 label, strerror(-err));
+	else if (journal_set(o->journal, e->id, JOURNAL_CLOSED, NULL, 0))
+		log_warn("the journal cannot be written");
+	return 0;
+}
+
+/* --- start and end --- */
+
+static int fail(const struct offline *o, int code, const char *what, vcf_err_t err)
+{
+	fprintf(stderr, "vmcryptfs %s: %s: %s\n", o->command, what, strerror(-err));
+	return code;
+}
+
+static vcf_err_t open_journal(struct offline *o)
+{
+	char path[PATH_MAX], folder[PATH_MAX];
+	vcf_err_t err = mountpoint_state(path, sizeof(path), o->cfg, "offline");
+
+	if (err)
+		return err;
+	TEXT_CUT(folder, path);
+	if (mkdir(o->cfg->state_directory, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	if (mkdir(dirname(folder), 0700) < 0 && errno != EEXIST)
+		return -errno;
+	return journal_open(&o->journal, path);
+}
+
+int offline_init(struct offline *o, const char *command, const struct config *cfg,
+		 const char *runtime)
+{
+	struct keysettings s;
+	vcf_err_t err;
+
+	*o = (struct offline){.command = command, .runtime = runtime, .cfg = cfg};
+	err = config_make_rules(cfg, &o->rules);
+	if (err)
+		return EXIT_CONFIG;
+	err = keysettings_init(&s, cfg);
+	if (!err)
+		err = keyservice_new(&o->ks, &s.kc);
+	keysettings_fini(&s);
+	if (err)
+		return fail(o, EXIT_KEYSERVICE, "the key service cannot be used", err);
+	err = open_journal(o);
+	if (err == -EBUSY)
+		return fail(o, EXIT_BUSY, "another such command is at work", err);
+	if (err)
+		return fail(o, EXIT_FAILED, "its journal in the state directory", err);
+	return journal_each(o->journal, settle_entry, o) ? EXIT_FAILED : EXIT_OK;
+}
+
+void offline_fini(struct offline *o)
+{
+	if (o->journal)
+		journal_close(o->journal);
+	if (o->ks)
+		keyservice_free(o->ks);
+	rules_free(o->rules);
+}
+
+/* --- one file --- */
+
+static uint64_t number(struct json_object *o, const char *name)
+{
+	struct json_object *v;
+
+	return json_object_object_get_ex(o, name, &v) ? json_object_get_uint64(v) : 0;
+}
+
+static bool mount_has_open(struct json_object *mount, const struct stat *st)
+{
+	struct json_object *images;
+
+	if (!json_object_object_get_ex(mount, "images", &images))
+		return false;
+	for (size_t i = 0; i < json_object_array_length(images); i++) {
+		struct json_object *image = json_object_array_get_idx(images, i);
+
+		if (number(image, "dev") == st->st_dev &&
+		    number(image, "ino") == st->st_ino)
+			return true;
+	}
+	return false;
+}
+
+/* An image that a daemon has open, or whose key it still keeps. -EBUSY. */
+static vcf_err_t check_daemons(const char *runtime, const struct stat *st)
+{
+	struct json_object *all = NULL;
+	vcf_err_t err = statusfile_read_all(&all, runtime);
+
+	if (err)
+		return err == -ENOENT ? 0 : err; /* no daemon ever ran here */
+	for (size_t i = 0; !err && i < json_object_array_length(all); i++)
+		if (mount_has_open(json_object_array_get_idx(all, i), st))
+			err = -EBUSY;
+	json_object_put(all);
+	return err;
+}
+
+static const char *refusal(vcf_err_t err)
+{
+	switch (err) {
+	case -EBUSY:
+		return "a daemon has it open, or still keeps its key; see vmcryptfs status";
+	case -EWOULDBLOCK:
+		return "another command works on it";
+	case -EXDEV:
+		return "it is a name in the mount; give its name in the backing folder";
+	case -ENODATA:
+		return "an empty image: it has no header";
+	case -EPERM:
+		return "not permitted, or no container";
+	case -EBADMSG:
+		return "its header is damaged or refused";
+	default:
+		return strerror(-err);
+	}
+}
+
+static vcf_err_t open_file(struct offline_file *f, const char *path, const char *runtime,
+			   bool change)
+{
+	char mp[PATH_MAX];
+	struct stat st;
+	bool mended = false;
+	vcf_err_t err;
+
+	if (!realpath(path, f->path))
+		return -errno;
+	if (mountpoint_of(f->path, mp, sizeof(mp)) == 0)
+		return -EXDEV;
+	f->fd = open(f->path,
+		     (change ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (f->fd < 0 || fstat(f->fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	if (change && flock(f->fd, LOCK_EX | LOCK_NB) < 0)
+		return -errno;
+	err = change ? check_daemons(runtime, &st) : 0;
+	if (!err)
+		err = container_load(&f->c, f->fd, f->path, &mended);
+	return err;
+}
+
+vcf_err_t offline_open(struct offline_file *f, const char *command, const char *path,
+		       const char *runtime, bool change)
+{
+	vcf_err_t err;
+
+	*f = (struct offline_file){.fd = -1};
+	err = open_file(f, path, runtime, change);
+	if (err) {
+		fprintf(stderr, "vmcryptfs %s: %s: %s\n", command, path, refusal(err));
+		offline_close(f);
+	}
+	return err;
+}
+
+void offline_close(struct offline_file *f)
+{
+	container_free(STEAL_PTR(&f->c));
+	if (f->fd >= 0)
+		close(f->fd);
+	f->fd = -1;
+}
+
+vcf_err_t offline_fetch(struct offline *o, const struct offline_file *f,
+			struct secret **secret)
+{
+	const struct token *t = container_token(f->c);
+	struct keyservice_sync got = {0};
+	auto_secret struct secret *base = NULL;
+	vcf_err_t err;
+
+	if (strcmp(t->service, o->cfg->service_name) != 0) {
+		fprintf(stderr,
+			"vmcryptfs %s: %s: its key service '%s' is not configured\n",
+			o->command, f->path, t->service);
+		return -ENOKEY;
+	}
+	err = keyservice_get_sync(o->ks, t->key_id, &got);
+	base = got.secret;
+	if (err) {
+		fprintf(stderr, "vmcryptfs %s: %s: key service: %s %s\n", o->command,
+			f->path, strerror(-err), got.text);
+		return err;
+	}
+	if (t->derived)
+		return token_derive_secret(secret, base, container_subject(f->c)->uuid);
+	*secret = STEAL_PTR(&base);
+	return 0;
+}
+
+/* --- a new secret --- */
+
+struct fresh {
+	struct offline *o;
+	struct offline_file *f;
+	struct journal_entry entry;
+	struct secret *secret;
+	char key_id[TOKEN_KEY_ID_MAX + 1];
+};
+
+static vcf_err_t make_secret(struct fresh *n)
+{
+	struct keyservice_sync got = {0};
+	char label[UUID_TEXT_LEN + 1];
+	vcf_err_t err = secret_new_random(&n->secret);
+
+	if (err)
+		return err;
+	uuid_generate_random(n->entry.uuid);
+	n->entry.state = JOURNAL_CREATING;
+	TEXT_CUT(n->entry.service, n->o->cfg->service_name);
+	TEXT_CUT(n->entry.path, n->f->path);
+	err = journal_add(n->o->journal, &n->entry, NULL);
+	if (err)
+		return err;
+	uuid_unparse_lower(n->entry.uuid, label);
+	err = keyservice_new_sync(n->o->ks, label, n->secret, &got);
+	if (err) {
+		fprintf(stderr, "vmcryptfs %s: key service: %s %s\n", n->o->command,
+			strerror(-err), got.text);
+		return err;
+	}
+	if (got.secret) { /* the service's own */
+		secret_free(n->secret);
+		n->secret = got.secret;
+	}
+	TEXT_CUT(n->key_id, got.id);
+	return journal_set(n->o->journal, n->entry.id, JOURNAL_UNUSED, n->key_id, 0);
+}
+
+static vcf_err_t note_using(void *arg)
+{
+	struct fresh *n = arg;
+	struct stat st;
+
+	if (fstat(n->f->fd, &st) < 0)
+		return -errno;
+	return journal_set_using(n->o->journal, n->entry.id, st.st_dev, st.st_ino,
+				 n->f->path);
+}
+
+/* Of a path in the backing folder; NULL: it lies somewhere else. */
+static const char *context_of(const struct offline *o, const char *path,
+			      char context[TOKEN_CONTEXT_MAX + 1])
+{
+	char backing[PATH_MAX];
+	size_t len;
+
+	if (!o->cfg->backing || !realpath(o->cfg->backing, backing))
+		return NULL;
+	len = strlen(backing);
+	if (strncmp(path, backing, len) != 0 || path[len] != '/')
+		return NULL;
+	rules_context(o->rules, path + len + 1, context);
+	return context;
+}
+
+static vcf_err_t write_header(struct fresh *n, enum rekey_outcome *outcome)
+{
+	char context[TOKEN_CONTEXT_MAX + 1];
+	auto_rekey struct rekey *r = NULL;
+	struct rekey_params p = {.service = n->o->cfg->service_name,
+				 .key_id = n->key_id,
+				 .context = context_of(n->o, n->f->path, context),
+				 .secret = n->secret,
+				 .escrow = config_escrow(n->o->cfg)};
+	vcf_err_t err;
+
+	memcpy(p.uuid, n->entry.uuid, UUID_LEN);
+	/* one that was mended as it was loaded */
+	err = container_write_mended(n->f->c, n->f->fd);
+	if (!err)
+		err = container_rekey(&r, n->f->c, &p, n->f->path);
+	return err ? err : container_write_rekeyed(r, n->f->fd, note_using, n, outcome);
+}
+
+/* What becomes of the new secret; in doubt the next run looks at the file. */
+static void settle(struct fresh *n, enum rekey_outcome outcome)
+{
+	vcf_err_t err = 0;
+
+	if (!n->entry.id || outcome == REKEY_DOUBT)
+		return;
+	if (outcome == REKEY_OLD)
+		err = destroy_label(n->o->ks, n->entry.uuid);
+	if (!err)
+		err = journal_set(n->o->journal, n->entry.id, JOURNAL_CLOSED, NULL, 0);
+	if (err)
+		fprintf(stderr,
+			"vmcryptfs %s: %s: the new secret could not be settled (%s); the "
+			"next run tries again\n",
+			n->o->command, n->f->path, strerror(-err));
+}
+
+vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
+{
+	struct fresh n = {.o = o, .f = f};
+	enum rekey_outcome outcome = REKEY_OLD;
+	char was[UUID_TEXT_LEN + 1];
+	vcf_err_t err;
+
+	TEXT_CUT(was, container_subject(f->c)->uuid_text);
+	err = make_secret(&n);
+	if (!err)
+		err = write_header(&n, &outcome);
+	settle(&n, outcome);
+	secret_free(n.secret);
+	if (outcome == REKEY_NEW)
+		printf("%s: uuid %s is %s now, key %s\n", f->path, was,
+		       container_subject(f->c)->uuid_text, n.key_id);
+	if (err)
+		fprintf(stderr, "vmcryptfs %s: %s: %s%s\n", o->command, f->path,
+			strerror(-err),
+			outcome == REKEY_OLD ? "; it is as it was"
+			: outcome == REKEY_NEW
+				? "; the next open completes the change"
+				: "; it opens with the old or the new secret");
+	return err;
+}
