@@ -60,6 +60,8 @@ static void add_image(void *arg, const struct image_entry *e)
 	json_object_object_add(o, "derived", json_object_new_boolean(e->token.derived));
 	add_num(o, "sector_size", e->sector_len);
 	add_num(o, "data_offset", e->data_off);
+	add_num(o, "dev", e->dev);
+	add_num(o, "ino", e->ino);
 	add_num(o, "opens", e->opens);
 	add_num(o, "bytes_read", e->record->bytes_read);
 	add_num(o, "bytes_written", e->record->bytes_written);
