@@ -86,6 +86,13 @@ const struct config_option config_options[] = {
 	{"key-service", "destroy-delay", CONFIG_DURATION, FIELD(destroy_delay_s), 0,
 	 3650 * DAY, NULL, "7d",
 	 "How long the secret of a deleted image is kept; not shorter than backups are."},
+
+	{"audit", "file", CONFIG_PATH, FIELD(audit_file), 0, 0, NULL, NULL,
+	 "A line for each key event (created, fetched, denied, destroyed, failed) goes there."},
+	{"audit", "syslog", CONFIG_BOOL, FIELD(audit_syslog), 0, 0, NULL, "no",
+	 "And to syslog, with it to the journal."},
+	{"audit", "used", CONFIG_BOOL, FIELD(audit_used), 0, 0, NULL, "no",
+	 "Also a line for each open of an image whose key is in memory."},
 };
 /* clang-format on */
 const size_t config_option_cnt = sizeof(config_options) / sizeof(config_options[0]);
