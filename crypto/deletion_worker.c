@@ -14,7 +14,10 @@
 #include "util/crashpoint.h"
 #include "util/log.h"
 
-enum { BATCH = 64 }; /* entries for one walk of the tree */
+enum {
+	BATCH = 64,	 /* entries for one walk of the tree */
+	STREAK_LONG = 4, /* failures in a row that are not one entry's fault */
+};
 
 /* --- one request to the service; the worker waits, but not past the end --- */
 
@@ -157,6 +160,39 @@ static void suspect(struct deletion_queue *q, const struct journal_entry *e,
 	end_entry(q, e, JOURNAL_SUSPECT);
 }
 
+/* The first one is worth a line in the log. */
+static bool note_failure(struct deletion_queue *q, vcf_err_t err, const char *text)
+{
+	SCOPED_LOCK(&q->lock);
+	uint64_t max_ms = q->timing.backoff_max_ms;
+
+	snprintf(q->last_error, sizeof(q->last_error), "%s%s%s", strerror(-err),
+		 *text ? ": " : "", text);
+	if (++q->streak < STREAK_LONG && err != -ETIMEDOUT)
+		return q->streak == 1;
+	q->pause_ms = q->pause_ms ? 2 * q->pause_ms : q->timing.backoff_min_ms;
+	q->pause_ms = q->pause_ms < max_ms ? q->pause_ms : max_ms;
+	q->pause_until_ms = clock_now_ms() + q->pause_ms;
+	return q->streak == 1;
+}
+
+static void note_success(struct deletion_queue *q)
+{
+	SCOPED_LOCK(&q->lock);
+
+	q->streak = 0;
+	q->pause_ms = 0;
+	*q->last_error = '\0';
+}
+
+/* 0: the service may be asked. */
+static uint64_t paused_until(struct deletion_queue *q)
+{
+	SCOPED_LOCK(&q->lock);
+
+	return q->pause_until_ms > clock_now_ms() ? q->pause_until_ms : 0;
+}
+
 /* Not now. One that may be the service's fault makes the whole queue pause. */
 static void failed(struct deletion_queue *q, const struct journal_entry *e, vcf_err_t err,
 		   const char *text)
@@ -164,14 +200,11 @@ static void failed(struct deletion_queue *q, const struct journal_entry *e, vcf_
 	put_off(q, e->id);
 	if (err == -ECANCELED)
 		return;
-	if (err == -ETIMEDOUT)
-		q->pause_until_ms = clock_now_ms() + q->timing.backoff_min_ms;
-	if (!q->failing)
+	if (note_failure(q, err, text))
 		log_warn("%s: its secret %s at %s cannot be destroyed yet: %s%s%s; it is "
 			 "tried again",
 			 e->path, e->key_id, e->service, strerror(-err),
 			 *text ? ": " : "", text);
-	q->failing = true;
 }
 
 /* The entry is still ours to destroy; until unclaim() nobody can take it back. */
@@ -180,8 +213,8 @@ static bool claim(struct deletion_queue *q, uint64_t id)
 	SCOPED_LOCK(&q->lock);
 	struct journal_entry e;
 
-	if (q->closing || q->cfg.keep || journal_get(q->journal, id, &e) ||
-	    e.state != JOURNAL_DESTROYING)
+	if (q->closing || q->cfg.keep || q->cfg.controller ||
+	    journal_get(q->journal, id, &e) || e.state != JOURNAL_DESTROYING)
 		return false;
 	q->busy_id = id;
 	return true;
@@ -226,7 +259,7 @@ static void end_destroy(struct deletion_queue *q, const struct journal_entry *e,
 		return;
 	}
 	log_info("%s: its secret %s at %s is destroyed", e->path, id, e->service);
-	q->failing = false;
+	note_success(q);
 	end_entry(q, e, JOURNAL_CLOSED);
 }
 
@@ -251,7 +284,7 @@ static void gone(struct deletion_queue *q, const struct journal_entry *e)
 {
 	log_info("%s: its secret %s is not at %s any more", e->path, e->key_id,
 		 e->service);
-	q->failing = false;
+	note_success(q);
 	end_entry(q, e, JOURNAL_CLOSED);
 }
 
@@ -395,11 +428,12 @@ static bool closing(struct deletion_queue *q)
 	return q->closing;
 }
 
-static bool keeping(struct deletion_queue *q)
+/* What is due stays. */
+static bool leaving(struct deletion_queue *q)
 {
 	SCOPED_LOCK(&q->lock);
 
-	return q->cfg.keep;
+	return q->cfg.keep || q->cfg.controller;
 }
 
 static void cancel_used(struct deletion_queue *q, const struct journal_entry *e)
@@ -420,7 +454,7 @@ static void settle_batch(struct deletion_queue *q, const struct batch *b)
 			failed(q, &b->entries[i], err, "cannot look who uses it");
 		else if (used[i])
 			cancel_used(q, &b->entries[i]);
-		else if (q->pause_until_ms <= clock_now_ms())
+		else if (!paused_until(q))
 			settle(q, &b->entries[i]);
 	}
 }
@@ -433,15 +467,19 @@ static uint64_t work(struct deletion_queue *q)
 
 	b.now_ms = clock_now_ms();
 	b.again_ms = b.now_ms + q->timing.poll_ms;
-	if (!entries || keeping(q))
+	if (!entries || leaving(q))
 		return b.again_ms;
-	if (q->pause_until_ms > b.now_ms)
-		return q->pause_until_ms;
+	if (q->rest_until_ms > b.now_ms)
+		return q->rest_until_ms;
+	if (paused_until(q))
+		return paused_until(q);
 	if (journal_each(q->journal, collect, &b) < 0 || !b.cnt)
 		return b.again_ms;
 	settle_batch(q, &b);
+	/* The rest comes after the batch, for what the walk told does not last. */
+	q->rest_until_ms = clock_now_ms() + b.cnt * q->timing.spacing_ms;
 	/* what was put off, or a batch more: the next look tells */
-	return b.now_ms;
+	return q->rest_until_ms;
 }
 
 void *deletion_run(void *arg)

@@ -12,6 +12,8 @@
 #include "crypto/keyservice_impl.h"
 #include "util/clock.h"
 
+enum { LIST_MAX_MS = 3600 * 1000 };
+
 DEFINE_AUTO(settings, struct settings *, keyservice_settings_free)
 #define auto_settings __attribute__((cleanup(cleanup_settings)))
 
@@ -207,7 +209,9 @@ void keyservice_free(struct keyservice *ks)
 static vcf_err_t submit(struct keyservice *ks, struct keyjob **job,
 			keyservice_done_fn *done, void *arg)
 {
-	uint64_t deadline = clock_now_ms() + ks->timeout_s * UINT64_C(1000);
+	uint64_t all_ms =
+		(*job)->verb == KEY_LIST ? LIST_MAX_MS : ks->timeout_s * UINT64_C(1000);
+	uint64_t deadline = clock_now_ms() + all_ms;
 	vcf_err_t err = keyqueue_add(&ks->queue, *job, done, arg, deadline);
 
 	if (err)
@@ -246,6 +250,21 @@ vcf_err_t keyservice_find(struct keyservice *ks, const char *label,
 	return call(ks, KEY_FIND, NULL, label, NULL, done, arg);
 }
 
+vcf_err_t keyservice_list(struct keyservice *ks, const char *prefix,
+			  keyservice_item_fn *item, void *item_arg,
+			  keyservice_done_fn *done, void *arg)
+{
+	auto_keyjob struct keyjob *job = NULL;
+	const char *label = prefix && *prefix ? prefix : NULL;
+	vcf_err_t err = keyjob_new(&job, KEY_LIST, NULL, label, NULL);
+
+	if (err)
+		return err;
+	job->item = item;
+	job->item_arg = item_arg;
+	return submit(ks, &job, done, arg);
+}
+
 vcf_err_t keyservice_destroy(struct keyservice *ks, const char *id, const char *label,
 			     keyservice_done_fn *done, void *arg)
 {
@@ -267,6 +286,7 @@ void keyservice_get_status(struct keyservice *ks, struct keyservice_status *out)
 	out->state = names[ks->health];
 	out->children = ks->running;
 	out->restarts = ks->restarts;
+	out->caps = ks->caps;
 	out->breaker = keybreaker_name(ks->shown);
 	out->breaker_opened = ks->opened;
 	memcpy(out->last_error, ks->last_error, sizeof(out->last_error));

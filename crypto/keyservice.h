@@ -197,6 +197,25 @@ NODISCARD vcf_err_t keyservice_destroy_sync(struct keyservice *ks, const char *i
 NODISCARD vcf_err_t keyservice_ping_sync(struct keyservice *ks,
 					 struct keyservice_sync *out);
 
+/*
+ * All records whose label begins with prefix (NULL: all). item is called for each, from the
+ * service's thread, like done; with NULL at the start of each try: what came before is to be
+ * forgotten. However long a list is, it goes on while items come; what fails is tried a few
+ * times only.
+ */
+struct keyservice_item {
+	const char *id, *label;
+	const char *created; /* keyproto_created_valid() */
+};
+typedef void keyservice_item_fn(void *arg, const struct keyservice_item *item);
+NODISCARD vcf_err_t keyservice_list(struct keyservice *ks, const char *prefix,
+				    keyservice_item_fn *item, void *item_arg,
+				    keyservice_done_fn *done, void *arg);
+/* Waits; item is still called from the service's thread. */
+NODISCARD vcf_err_t keyservice_list_sync(struct keyservice *ks, const char *prefix,
+					 keyservice_item_fn *item, void *item_arg,
+					 struct keyservice_sync *out);
+
 struct keyservice_status {
 	char helper[64];       /* the name from the configuration's path */
 	const char *state;     /* "idle", "ok", "failing" */
@@ -206,6 +225,8 @@ struct keyservice_status {
 	const char *breaker;	 /* "closed", "open", "probing": keybreaker.h */
 	uint64_t breaker_opened; /* how often */
 	char last_error[128];
+	unsigned int
+		caps; /* of enum key_cap, of the helper that answered last; 0: none yet */
 };
 void keyservice_get_status(struct keyservice *ks, struct keyservice_status *out);
 

@@ -324,6 +324,7 @@ static vcf_err_t on_ready(struct keychild *c, const struct key_reply *r)
 {
 	if (r->kind != KEY_REPLY_READY || c->out_len || c->option <= c->cfg->option_cnt)
 		return fail(c, -EPROTO, "did not answer ready to its options");
+	c->caps |= r->caps;
 	c->state = KEYCHILD_IDLE;
 	set_idle(c, true);
 	return 0;

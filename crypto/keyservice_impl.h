@@ -52,6 +52,7 @@ struct keyservice {
 	struct keynegative negative; /* (t) */
 	struct mutex lock;	     /* of what follows */
 	enum health health;	     /* (l) */
+	unsigned int caps;	     /* (l) of the helper that answered last */
 	unsigned int running;	     /* (l) */
 	uint64_t restarts;	     /* (l) */
 	enum keybreaker_state shown; /* (l) the breaker's */

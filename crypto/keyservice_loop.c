@@ -32,6 +32,7 @@
 enum {
 	PAUSE_MIN_MS = 100,
 	PAUSE_MAX_MS = 5000,
+	LIST_TRIES = 6,	  /* of a list; nobody but a command waits for it */
 	STAGGER_MS = 40,  /* between the starts of two helpers, at most */
 	GOODBYE_MS = 300, /* for helpers to end by themselves at the end of their input */
 };
@@ -69,11 +70,12 @@ static void note_failure(struct keyservice *ks, const char *text, bool restart)
 	snprintf(ks->last_error, sizeof(ks->last_error), "%.127s", text);
 }
 
-static void note_answer(struct keyservice *ks)
+static void note_answer(struct keyservice *ks, unsigned int caps)
 {
 	SCOPED_LOCK(&ks->lock);
 
 	ks->health = HEALTH_OK;
+	ks->caps = caps;
 }
 
 /* --- the breaker --- */
@@ -145,6 +147,11 @@ static void pause_job(struct keyservice *ks, struct keyjob *job)
 {
 	uint64_t pause = pause_ms(++job->tries);
 
+	if (job->verb == KEY_LIST && job->tries >= LIST_TRIES) {
+		job->err = -ETIMEDOUT;
+		keyqueue_finish(&ks->queue, job);
+		return;
+	}
 	if (pause < job->retry_after_s * UINT64_C(1000))
 		pause = job->retry_after_s * UINT64_C(1000);
 	keyqueue_put_back(&ks->queue, job, clock_now_ms() + pause);
@@ -185,7 +192,7 @@ static bool answer_known(struct keyservice *ks, struct keyjob *job, uint64_t now
 	if (!e)
 		return false;
 	job->err = e->err;
-	TEXT_CUT(job->text, e->text);
+	snprintf(job->text, sizeof(job->text), "%s", e->text);
 	keyqueue_finish(&ks->queue, job);
 	return true;
 }
@@ -218,15 +225,18 @@ static bool take_reply(struct keyservice *ks, struct keychild *c, struct key_rep
 		return false;
 	}
 	ks->streak = 0;
-	if (verdict == KEYJOB_MORE)
+	if (verdict == KEYJOB_MORE) {
+		if (job->verb == KEY_LIST) /* each line is a sign of life */
+			c->deadline_ms = clock_now_ms() + c->cfg->request_timeout_ms;
 		return true;
+	}
 	keychild_done(c);
 	if (verdict == KEYJOB_RETRY) {
 		note_failure(ks, job->text, false);
 		retry_job(ks, job, job->text);
 		return true;
 	}
-	note_answer(ks);
+	note_answer(ks, c->caps);
 	breaker_answered(ks);
 	if (verdict == KEYJOB_AGAIN)
 		keyqueue_put_back(&ks->queue, job, 0);

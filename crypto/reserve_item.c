@@ -7,6 +7,7 @@
 #include <string.h>
 #include <uuid/uuid.h>
 
+#include "crypto/containerid.h"
 #include "crypto/worker.h"
 #include "util/audit.h"
 #include "util/clock.h"
@@ -276,7 +277,7 @@ static vcf_err_t prepare_new(struct reserve_item *it)
 	it->settled_ms = clock_now_ms() + it->r->timing.settle_ms;
 	if (it->res.secret)
 		return 0; /* again: the same secret under the same label */
-	uuid_generate_random(it->res.uuid);
+	containerid_new(it->res.uuid);
 	err = secret_new_random(&it->res.secret);
 	return err ? err : journal_creating(it);
 }

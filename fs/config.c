@@ -449,7 +449,7 @@ static vcf_err_t assign_service(struct config *c, const char *section, const cha
 {
 	const struct config_option *o = config_find("key-service", name);
 	struct reason why = {""};
-	struct config *s;
+	struct config *s = NULL;
 	vcf_err_t err = find_service(c, config_section_service(section), where, &s);
 
 	if (err)

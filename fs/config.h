@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "crypto/escrow.h"
 #include "crypto/keyservice.h"
 #include "crypto/token.h"
 #include "fs/rules.h"
@@ -53,6 +54,7 @@ struct config {
 	char *runtime_directory;
 	uint64_t threads; /* 0: by the number of processors */
 	uint64_t heartbeat_s;
+	char *site;	 /* NULL: none */
 	char *log_level; /* err, warn, info, dbg */
 	char *log_file;	 /* NULL: stderr in the foreground, else syslog */
 	/* [rules], in order */
@@ -70,7 +72,8 @@ struct config {
 	uint64_t timeout_s;
 	uint64_t linger_s;
 	uint64_t reserve;
-	bool keep; /* on-delete = keep */
+	bool keep;	 /* on-delete = keep */
+	bool controller; /* destroyer = controller */
 	uint64_t destroy_delay_s;
 	char service_name[TOKEN_SERVICE_MAX + 1]; /* as in tokens: "default" */
 	/* [audit] */
@@ -86,6 +89,9 @@ struct config {
 	size_t service_cnt;
 	struct config_service_rule *service_rules; /* [rules] service, in order */
 	size_t service_rule_cnt;
+	/* [escrow] */
+	char *escrow_path;	     /* NULL: none */
+	struct escrow_public escrow; /* read by config_finish() */
 	/* everything else, by section */
 	struct config_helper_option *helper_options;
 	size_t helper_option_cnt;
@@ -171,11 +177,18 @@ NODISCARD vcf_err_t config_set(struct config *c, const char *assignment);
  * same unless overmount, neither inside the other, nothing that the daemon itself writes
  * inside one of them; helper given (helper = file is implied only where `quick` (BACKING
  * MOUNTPOINT on the command line) and file.directory is set); no unknown section; luks1
- * wants sector-size 512; writeback not with shared; rules and bind compile. With `quick`,
+ * wants sector-size 512; writeback not with shared; rules and bind compile; the escrow key
+ * can be read. With `quick`,
  * relative backing and mountpoint are made absolute; they must exist. -EINVAL, each fault
  * logged.
  */
 NODISCARD vcf_err_t config_finish(struct config *c, bool quick);
+
+/* The key for which secrets are sealed, or NULL; the configuration's. */
+const struct escrow_public *config_escrow(const struct config *c);
+
+/* Reads the file of that key, if one is configured: part of config_finish(). -errno, logged. */
+NODISCARD vcf_err_t config_read_escrow(struct config *c);
 
 /* The compiled rules. */
 NODISCARD vcf_err_t config_make_rules(const struct config *c, struct rules **out);

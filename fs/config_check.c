@@ -346,9 +346,25 @@ static vcf_err_t check_rules(const struct config *c)
 	return config_make_rules(c, &r);
 }
 
+const struct escrow_public *config_escrow(const struct config *c)
+{
+	return c->escrow_path ? &c->escrow : NULL;
+}
+
+vcf_err_t config_read_escrow(struct config *c)
+{
+	vcf_err_t err =
+		c->escrow_path ? escrow_read_public(&c->escrow, c->escrow_path) : 0;
+
+	if (err)
+		log_err("[escrow] public-key = %s: %s", c->escrow_path,
+			err == -EBADMSG ? "not a public escrow key" : strerror(-err));
+	return err ? -EINVAL : 0;
+}
+
 vcf_err_t config_finish(struct config *c, bool quick)
 {
-	vcf_err_t errs[9] = {0};
+	vcf_err_t errs[10] = {0};
 
 	if (quick) {
 		errs[0] = make_absolute("backing", &c->backing);
@@ -363,6 +379,7 @@ vcf_err_t config_finish(struct config *c, bool quick)
 	if (!errs[0] && !errs[1] && !errs[6])
 		errs[7] = check_trees(c);
 	errs[8] = check_services(c);
+	errs[9] = config_read_escrow(c);
 	for (size_t i = 0; i < sizeof(errs) / sizeof(errs[0]); i++) {
 		if (errs[i])
 			return errs[i];

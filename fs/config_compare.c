@@ -177,6 +177,8 @@ uint64_t config_digest(const struct config *c)
 		h = is_text(o) ? mix_text(h, text_of(c, o))
 			       : mix(h, (const char *)c + o->field_off, o->field_len);
 	}
+	if (config_escrow(c))
+		h = mix(h, c->escrow.key, sizeof(c->escrow.key));
 	for (size_t i = 0; i < c->rule_cnt; i++) {
 		h = mix_text(h, rules_class_name(c->rules[i].cls));
 		h = mix_text(h, c->rules[i].glob);

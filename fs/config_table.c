@@ -39,6 +39,8 @@ const struct config_option config_options[] = {
 	 "Worker threads; 0: by the number of processors."},
 	{"mount", "heartbeat", CONFIG_DURATION, FIELD(heartbeat_s), 0, 3600, NULL, "30",
 	 "Replace a server that hangs: for so long no request has gone on. 0: never."},
+	{"mount", "site", CONFIG_STRING, FIELD(site), 0, 0, NULL, NULL,
+	 "Name of the hosts that share a key service; marks the labels of their secrets."},
 	{"mount", "log-level", CONFIG_STRING, FIELD(log_level), 0, 0,
 	 "err|warn|info|dbg", "info", "The least important lines that are logged."},
 	{"mount", "log-file", CONFIG_PATH, FIELD(log_file), 0, 0, NULL, NULL,
@@ -86,6 +88,10 @@ const struct config_option config_options[] = {
 	{"key-service", "destroy-delay", CONFIG_DURATION, FIELD(destroy_delay_s), 0,
 	 3650 * DAY, NULL, "7d",
 	 "How long the secret of a deleted image is kept; not shorter than backups are."},
+	/* The words stand in the order of a bool named controller. */
+	{"key-service", "destroyer", CONFIG_CHOICE, FIELD(controller), 0, 0,
+	 "node|controller", "node",
+	 "Who destroys what is due; controller: another machine, by vmcryptfs keys reap."},
 
 	{"audit", "file", CONFIG_PATH, FIELD(audit_file), 0, 0, NULL, NULL,
 	 "A line for each key event (created, fetched, denied, destroyed, failed) goes there."},
@@ -93,6 +99,10 @@ const struct config_option config_options[] = {
 	 "And to syslog, with it to the journal."},
 	{"audit", "used", CONFIG_BOOL, FIELD(audit_used), 0, 0, NULL, "no",
 	 "Also a line for each open of an image whose key is in memory."},
+
+	{"escrow", "public-key", CONFIG_PATH, FIELD(escrow_path), 0, 0, NULL, NULL,
+	 "Seal each image's secret for the key in this file as well, whose private half is "
+	 "kept offline (see: help keys, help recover)."},
 };
 /* clang-format on */
 const size_t config_option_cnt = sizeof(config_options) / sizeof(config_options[0]);

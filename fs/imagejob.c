@@ -18,11 +18,12 @@
 #include <sys/stat.h>
 #include <uuid/uuid.h>
 
-#include "crypto/container.h"
+#include "crypto/container_rekey.h"
 #include "fs/keyaudit.h"
 #include "fs/keyset.h"
 #include "fs/node.h"
 #include "fs/ops.h"
+#include "fs/promote.h"
 #include "fs/sitekey.h"
 #include "util/clock.h"
 #include "util/crashpoint.h"
@@ -125,6 +126,7 @@ static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t
 		keytable_del(j->sv->keys, ip.key);
 		return err;
 	}
+	imagetable_set_escrow(j->e, c);
 	imagetable_publish(j->sv->images, j->e, im, s, container_token(c), ip.key);
 	return 0;
 }
@@ -145,6 +147,23 @@ static vcf_err_t derive(struct secret **secret, const unsigned char uuid[UUID_LE
 	auto_secret struct secret *site = STEAL_PTR(secret);
 
 	return token_derive_secret(secret, site, uuid);
+}
+
+/* What a change of its secret that was cut short has left of the old one; best effort. */
+static void wipe_remains(struct imagejob *j)
+{
+	auto_close int fd = -1;
+	vcf_err_t err;
+
+	if (!container_has_unused(j->c))
+		return;
+	fd = node_reopen_fd(j->sv, j->pathfd, O_RDWR);
+	err = fd < 0 ? fd : container_wipe_unused(j->c, fd, NULL);
+	if (err)
+		log_warn("%s: what is left of an old key slot cannot be overwritten: %s",
+			 j->path, strerror(-err));
+	else
+		log_info("%s: what was left of an old key slot is overwritten", j->path);
 }
 
 static vcf_err_t unlock(struct imagejob *j)
@@ -170,6 +189,10 @@ static vcf_err_t unlock(struct imagejob *j)
 			 j->path);
 		err = container_write_mended(j->c, fd);
 	}
+	if (!err)
+		wipe_remains(j);
+	if (!err && container_token(j->c)->derived && j->cls == CLASS_ENCRYPT)
+		promote_want(j->sv->promote, j->e->dev, j->e->ino, j->path);
 	return err ? err : publish(j, j->c, clen);
 }
 
@@ -389,7 +412,8 @@ static vcf_err_t create(struct imagejob *j)
 {
 	const struct config *cfg = j->sv->cfg; /* one: a reload may exchange it */
 	struct container_params p = {.format = cfg->format,
-				     .sector_len = (uint32_t)cfg->sector_size};
+				     .sector_len = (uint32_t)cfg->sector_size,
+				     .escrow = config_escrow(cfg)};
 	struct token t = {.holes = HOLES_ZERO, .generation = 1};
 	vcf_err_t err, err2;
 

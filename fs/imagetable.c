@@ -107,7 +107,7 @@ vcf_err_t imagetable_find_or_add(struct imagetable *t, const struct node *n,
 	if (!e)
 		return -ENOMEM;
 	e->refs++;
-	*lingers = !e->opens && in_state(e, IMAGE_READY);
+	*lingers = !e->opens && !e->rekeying && in_state(e, IMAGE_READY);
 	*out = e;
 	return 0;
 }
@@ -455,6 +455,7 @@ void imagetable_publish(struct imagetable *t, struct image_entry *e, struct imag
 	}
 	memcpy(r->uuid, s->uuid, UUID_LEN);
 	r->token = *token;
+	r->escrow = e->escrow;
 	TEXT_CUT(r->path, e->path);
 	CRASHPOINT("image-ready");
 	atomic_store(&r->generation, key.generation);

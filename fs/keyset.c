@@ -153,6 +153,7 @@ static vcf_err_t start_deletions(struct server *sv, struct keyset *s,
 	struct deletion_config dc = {
 		.service = s->name,
 		.keep = service->keep,
+		.controller = service->controller,
 		.delay_s = service->destroy_delay_s,
 		.in_use = linked_in_use,
 		.in_use_arg = sv,
@@ -423,6 +424,7 @@ void keysets_settle(struct server *sv, const struct config *fresh)
 		if (service) {
 			reserve_set_target(s->reserve, (unsigned int)service->reserve);
 			deletion_set_policy(s->deletions, service->keep,
+					    service->controller,
 					    service->destroy_delay_s);
 			continue;
 		}

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "crypto/container.h"
+#include "crypto/containerid.h"
 #include "crypto/kdf.h"
 #include "fs/deferred.h"
 #include "fs/imagetable.h"
@@ -27,6 +28,7 @@
 #include "fs/keyset.h"
 #include "fs/linked.h"
 #include "fs/ops.h"
+#include "fs/promote.h"
 #include "fs/reload.h"
 #include "fs/takeover.h"
 #include "util/crashpoint.h"
@@ -153,6 +155,7 @@ static vcf_err_t start_keys(struct server *sv, const struct server_params *p)
 
 static void tick(struct server *sv)
 {
+	promote_tick(sv->promote); /* it looks at images before they are closed */
 	imagetable_sweep(sv->images);
 	deferred_tick(sv->deferred);
 }
@@ -169,6 +172,8 @@ static vcf_err_t start_tables(struct server *sv, const struct server_params *p)
 		err = imagetable_new(&sv->images, sv);
 	if (!err)
 		err = deferred_new(&sv->deferred, sv, EXECUTORS, tick);
+	if (!err)
+		err = promote_new(&sv->promote, sv);
 	if (err)
 		return err;
 	sv->handle_entry = mmap(NULL, STATE_HANDLES_MAX * sizeof(*sv->handle_entry),
@@ -321,6 +326,7 @@ vcf_err_t server_new(struct server **out, const struct server_params *p)
 	if (!sv)
 		return -ENOMEM;
 	sv->cfg = p->cfg;
+	containerid_set_site(p->cfg->site);
 	sv->session = p->session;
 	sv->rootfd = p->rootfd;
 	sv->births_tell = births_tell(p->rootfd);
@@ -382,6 +388,8 @@ void server_free(struct server *sv)
 	if (sv->deferred)
 		deferred_free(sv->deferred);
 	free_workers(sv);
+	if (sv->promote)
+		promote_free(sv->promote);
 	if (sv->images)
 		imagetable_free(sv->images);
 	if (sv->keys)

@@ -36,6 +36,7 @@ struct deferred;
 struct imagetable;
 struct image_entry;
 struct keyset;
+struct promoter;
 struct parked;
 struct server;
 
@@ -104,6 +105,7 @@ struct server {
 	void *spawn_arg;
 	const char *site_path;
 	struct journal *journal;
+	struct promoter *promote;
 	struct deletion_queue
 		*deletions;	/* of the default service; also by keyset_deletions() */
 	struct mutex tree_lock; /* unlink, rename and the journal's steps around them */

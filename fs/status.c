@@ -19,6 +19,7 @@
 #include "fs/imagetable.h"
 #include "fs/keyset.h"
 #include "fs/mountpoint.h"
+#include "fs/promote.h"
 #include "fs/statusfile.h"
 #include "util/audit.h"
 #include "util/io.h"
@@ -82,6 +83,8 @@ static struct json_object *key_service(const struct keyset *s)
 	add_num(o, "failures", ks.failures);
 	add_num(o, "restarts", ks.restarts);
 	add_num(o, "reserve", reserve_count(s->reserve));
+	json_object_object_add(o, "wrapped",
+			       json_object_new_boolean(ks.caps & KEY_CAP_WRAPPED));
 	add_str(o, "last_error", ks.last_error);
 	return o;
 }
@@ -144,6 +147,40 @@ static void add_counts(struct server *sv, struct json_object *o)
 	add_num(o, "destroy_queue", waiting);
 	add_num(o, "destroy_unconfigured", foreign_deletions(sv));
 	add_num(o, "suspects", suspect);
+	add_num(o, "promote_queue", promote_count(sv->promote));
+}
+
+struct coverage {
+	uint32_t mark;
+	size_t with, without;
+};
+
+static void count_escrow(void *arg, const struct image_entry *e)
+{
+	struct coverage *c = arg;
+
+	if (e->escrow == c->mark)
+		c->with++;
+	else
+		c->without++;
+}
+
+/* Of the images with a key in memory: how many could be opened by the configured escrow key. */
+static struct json_object *escrow(struct server *sv)
+{
+	const struct escrow_public *pub = config_escrow(sv->cfg);
+	struct json_object *o;
+	struct coverage c = {0};
+
+	if (!pub)
+		return NULL;
+	c.mark = imagetable_escrow_mark(pub->recipient);
+	imagetable_each(sv->images, count_escrow, &c);
+	o = json_object_new_object();
+	add_str(o, "recipient", pub->recipient);
+	add_num(o, "with", c.with);
+	add_num(o, "without", c.without);
+	return o;
 }
 
 static struct json_object *last_death(const struct history *h)
@@ -203,6 +240,7 @@ static struct json_object *describe(const struct status_socket *s)
 	add_counts(sv, o);
 	add_services(sv, o);
 	add_audit(o);
+	json_object_object_add(o, "escrow", escrow(sv));
 	imagetable_each(sv->images, add_image, images);
 	json_object_object_add(o, "images", images);
 	return o;

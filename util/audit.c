@@ -377,7 +377,8 @@ vcf_err_t audit_start(const struct audit_settings *s, const struct audit_origin 
 	audit_change(s);
 	err = start_thread();
 	if (err) {
-		trail.running = trail.wanted = false;
+		trail.running = false;
+		trail.wanted = false;
 		munmap(STEAL_PTR(&trail.ring), sizeof(struct ring));
 	}
 	return err;

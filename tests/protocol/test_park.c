@@ -374,7 +374,7 @@ START_TEST(service_errors)
 {
 	const char *const settings[] = {"key-service.timeout=1", NULL};
 	struct fuse_entry_out entry;
-	struct fuse_open_out open;
+	struct fuse_open_out open = {0};
 	uint64_t nodeid, fh;
 	struct rig r;
 	int err;
