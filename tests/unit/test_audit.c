@@ -2,11 +2,15 @@
 /* The audit trail: its lines byte by byte, and what becomes of them. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/unit/unit.h"
@@ -248,6 +252,61 @@ START_TEST(full)
 }
 END_TEST
 
+/* A /dev of its own with a socket "log". -1 where that is not allowed. */
+static int own_syslog(void)
+{
+	const struct sockaddr_un addr = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
+	int sock;
+
+	if (unshare(CLONE_NEWNS) < 0 ||
+	    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("tmpfs", "/dev", "tmpfs", 0, NULL) < 0)
+		return -1;
+	sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return bind(sock, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ? -1 : sock;
+}
+
+/* Exit code: 0 good, 77 not possible here. */
+static int syslog_child(void)
+{
+	const struct audit_settings s = {.syslog = true};
+	const struct timeval limit = {.tv_sec = 5};
+	char line[2 * AUDIT_LINE_MAX];
+	int ring = -1, sock = own_syslog();
+	ssize_t n;
+
+	if (sock < 0)
+		return 77;
+	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	if (audit_start(&s, &origin, &ring))
+		return 1;
+	event("disk");
+	n = recv(sock, line, sizeof(line) - 1, 0);
+	if (n <= 0)
+		return 2;
+	line[n] = '\0';
+	audit_stop();
+	return strncmp(line, "<85>vmcryptfs-audit[", 20) == 0 &&
+			       strstr(line, "]: {\"time\":") &&
+			       strstr(line, "\"path\":\"disk\"") && line[n - 1] == '}'
+		       ? 0
+		       : 3;
+}
+
+START_TEST(to_syslog)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0)
+		_exit(syslog_child());
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status));
+	if (WEXITSTATUS(status) != 77)
+		ck_assert_int_eq(WEXITSTATUS(status), 0);
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *s = suite_create("audit");
@@ -256,6 +315,7 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(t, escaping, 0, ROWS(paths));
 	tcase_add_test(t, fields);
 	tcase_add_test(t, longest);
+	tcase_add_test(t, to_syslog);
 	tcase_add_test(t, rotation);
 	tcase_add_test(t, full);
 	tcase_add_test(t, inherited);
