@@ -106,7 +106,7 @@ static vcf_err_t start_site(struct server *sv, struct keyset *s)
 	bool is_default = strcmp(s->name, CONFIG_SERVICE_DEFAULT) == 0;
 	char path[4096];
 
-	if (snprintf(path, sizeof(path), "%s%s%s", sv->site_path, is_default ? "" : ".",
+	if (snprintf(path, sizeof(path), "%s%s%s", sv->site_path, is_default ? "" : "@",
 		     is_default ? "" : s->name) >= (int)sizeof(path))
 		return -ENAMETOOLONG;
 	return sitekey_new(&s->site, s->keys, s->reserve, path,

@@ -111,7 +111,7 @@ static vcf_err_t write_file(const char *path, const struct reserved *res,
 	auto_close int fd = -1;
 	vcf_err_t err;
 
-	if (snprintf(tmp, sizeof(tmp), "%s.new", path) >= (int)sizeof(tmp))
+	if (snprintf(tmp, sizeof(tmp), "%s~", path) >= (int)sizeof(tmp))
 		return -ENAMETOOLONG;
 	uuid_unparse_lower(res->uuid, uuid);
 	snprintf(text, sizeof(text), "%s %s%s%s\n", uuid, res->key_id,
