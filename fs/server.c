@@ -24,6 +24,7 @@
 #include "crypto/kdf.h"
 #include "fs/deferred.h"
 #include "fs/imagetable.h"
+#include "fs/keyaudit.h"
 #include "fs/keyset.h"
 #include "fs/linked.h"
 #include "fs/ops.h"
@@ -158,7 +159,10 @@ static vcf_err_t settle_tree(struct server *sv, const struct server_params *p)
 
 static vcf_err_t start_keys(struct server *sv, const struct server_params *p)
 {
-	vcf_err_t err = journal_open(&sv->journal, p->journal_path);
+	vcf_err_t err = keyaudit_start(sv);
+
+	if (!err)
+		err = journal_open(&sv->journal, p->journal_path);
 
 	if (!err)
 		err = keysets_start(sv, p);
@@ -415,6 +419,7 @@ void server_free(struct server *sv)
 		munmap(sv->handle_entry, STATE_HANDLES_MAX * sizeof(*sv->handle_entry));
 	if (sv->rules)
 		rules_free(sv->rules);
+	keyaudit_stop(sv);
 	reload_free_kept(sv);
 	if (sv->procfd >= 0)
 		close(sv->procfd);
