@@ -229,6 +229,10 @@ static struct json_object *op_decide(const struct keysop *k, struct json_object 
 		d.verb = "to be destroyed";
 	}
 	o = decide(&d);
+	if (k->cfg->controller && d.state == JOURNAL_DESTROYING)
+		json_put_text(o, "note",
+			      "destroyer = controller: a reap that uses an inventory of "
+			      "before now still destroys them");
 	json_object_put(d.which);
 	return o;
 }
