@@ -227,6 +227,21 @@ static void unclaim(struct deletion_queue *q)
 	q->busy_id = 0;
 }
 
+/* A service that only wraps secrets has nothing to destroy, and must not be said to have. */
+static void say_destroyed(struct deletion_queue *q, const struct journal_entry *e,
+			  const char *id)
+{
+	struct keyservice_status st;
+
+	keyservice_get_status(q->ks, &st);
+	if (st.caps & KEY_CAP_WRAPPED)
+		log_info("%s: its secret was wrapped by %s and went with its header; the "
+			 "service itself cannot forget it",
+			 e->path, e->service);
+	else
+		log_info("%s: its secret %s at %s is destroyed", e->path, id, e->service);
+}
+
 static void end_destroy(struct deletion_queue *q, const struct journal_entry *e,
 			const char *id, vcf_err_t err, const char *text)
 {
@@ -237,7 +252,7 @@ static void end_destroy(struct deletion_queue *q, const struct journal_entry *e,
 			failed(q, e, err, text);
 		return;
 	}
-	log_info("%s: its secret %s at %s is destroyed", e->path, id, e->service);
+	say_destroyed(q, e, id);
 	note_success(q);
 	end_entry(q, e, JOURNAL_CLOSED);
 }

@@ -111,6 +111,23 @@ void keyqueue_put_back(struct keyqueue *q, struct keyjob *job, uint64_t not_befo
 	job->busy = false;
 }
 
+void keyqueue_release(struct keyqueue *q)
+{
+	SCOPED_LOCK(&q->lock);
+
+	for (struct keyjob *j = q->first; j; j = j->next) {
+		if (!j->retry_after_s)
+			j->not_before_ms = 0;
+	}
+}
+
+bool keyqueue_waiting(struct keyqueue *q)
+{
+	SCOPED_LOCK(&q->lock);
+
+	return q->waiting > 0;
+}
+
 static void account(struct keyqueue *q, const struct keywaiter *list, bool failed)
 {
 	SCOPED_LOCK(&q->lock);

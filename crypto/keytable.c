@@ -386,6 +386,19 @@ const unsigned char *keytable_key(const struct keytable *kt, struct key_ref ref)
 	return r ? r->key : NULL;
 }
 
+void keytable_rename(struct keytable *kt, struct key_ref ref,
+		     const unsigned char uuid[UUID_LEN], const unsigned char kcv[KCV_LEN])
+{
+	SCOPED_LOCK(&kt->lock);
+	struct record *r = find(kt, ref);
+
+	if (!r)
+		return;
+	memcpy(r->uuid, uuid, UUID_LEN);
+	CRASHPOINT("key-renamed");
+	memcpy(r->kcv, kcv, KCV_LEN);
+}
+
 void keytable_del(struct keytable *kt, struct key_ref ref)
 {
 	SCOPED_LOCK(&kt->lock);

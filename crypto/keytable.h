@@ -76,6 +76,14 @@ NODISCARD vcf_err_t keytable_put(struct keytable *kt, const unsigned char uuid[U
  */
 const unsigned char *keytable_key(const struct keytable *kt, struct key_ref ref);
 
+/*
+ * The container of this key has another uuid now; kcv is that of the key with it. A process that is
+ * killed within leaves a record that keytable_attach() drops.
+ */
+void keytable_rename(struct keytable *kt, struct key_ref ref,
+		     const unsigned char uuid[UUID_LEN],
+		     const unsigned char kcv[KCV_LEN]);
+
 /* Wipes and frees one record. */
 void keytable_del(struct keytable *kt, struct key_ref ref);
 

@@ -206,7 +206,7 @@ static void print_step(const struct check *c, enum step s)
 /* Steps that tell of rights that not every host needs. */
 static bool is_optional(const struct check *c, enum step s)
 {
-	return s == LIST || s == OTHERS || (s == DESTROY && c->k->cfg->controller);
+	return s == LIST || s == OTHERS || (s == DESTROY && c->k->at->controller);
 }
 
 static void take(struct check *c, enum step s, vcf_err_t (*run)(struct check *c))
@@ -267,7 +267,7 @@ static void queue_leftover(struct check *c)
 
 	json_put_text(o, "key_id", c->id);
 	json_put_text(o, "label", c->label);
-	json_put_text(o, "service", c->k->cfg->service_name);
+	json_put_text(o, "service", c->k->at->service_name);
 	json_object_array_add(items, o);
 	json_put_text(ask, "op", "queue");
 	json_object_object_add(ask, "items", items);
@@ -316,7 +316,7 @@ static void say_layout(const struct check *c)
 	else
 		puts("Layout: this host may delete; records of others it does not read, "
 		     "or there are none.");
-	if (deletes && c->k->cfg->controller)
+	if (deletes && c->k->at->controller)
 		puts("destroyer = controller is set, but this credential may delete.");
 }
 
@@ -336,8 +336,8 @@ static void print_json(const struct check *c)
 		json_put_text(r, "advice", advice(c, s));
 		json_object_array_add(list, r);
 	}
-	json_put_text(o, "service", c->k->cfg->service_name);
-	json_put_text(o, "helper", c->k->cfg->helper);
+	json_put_text(o, "service", c->k->at->service_name);
+	json_put_text(o, "helper", c->k->at->helper);
 	json_put_flag(o, "ok", all_well(c));
 	json_object_object_add(o, "steps", list);
 	json_put_number(o, "records", c->records.cnt);

@@ -196,7 +196,7 @@ static int list(struct keyscmd *k)
 		print_record(k, &r.list[i]);
 	keyrecords_fini(&r);
 	if (err)
-		return keyscmd_fail(k, exit_code_of(err), "%s: %s", k->cfg->service_name,
+		return keyscmd_fail(k, exit_code_of(err), "%s: %s", k->at->service_name,
 				    *out.text ? out.text : strerror(-err));
 	return EXIT_OK;
 }

@@ -63,7 +63,7 @@ static void put_record(struct json_object *o, const struct search *s,
 	json_put_text(o, "key_id", r->id);
 	json_put_text(o, "label", r->label);
 	json_put_text(o, "created", r->created);
-	json_put_text(o, "service", s->k->cfg->service_name);
+	json_put_text(o, "service", s->k->at->service_name);
 }
 
 static void report_orphan(struct search *s, const struct keyrecord *r)
@@ -93,7 +93,7 @@ static int report_missing(void *arg, const struct inventory_use *use)
 	struct json_object *o;
 
 	if ((use->kind != INVENTORY_IMAGE && use->kind != INVENTORY_SITE) ||
-	    !*use->key_id || strcmp(use->service, s->k->cfg->service_name) != 0 ||
+	    !*use->key_id || strcmp(use->service, s->k->at->service_name) != 0 ||
 	    keyrecords_find(&s->records, use->key_id))
 		return 0;
 	s->missing++;
@@ -145,7 +145,7 @@ static vcf_err_t earlier_line(void *arg, struct json_object *o, bool first)
 	}
 	s->earlier_time = json_time(o, "time");
 	if (strcmp(json_text(o, "site"), s->k->cfg->site) == 0 &&
-	    strcmp(json_text(o, "service"), s->k->cfg->service_name) == 0)
+	    strcmp(json_text(o, "service"), s->k->at->service_name) == 0)
 		return 0;
 	keyscmd_fail(s->k, EXIT_REFUSED, "%s: it is of another site or service",
 		     s->k->report);
@@ -192,7 +192,7 @@ static int queue(struct search *s)
 static int read_inventories(struct search *s)
 {
 	const struct inventory_demand d = {.site = s->k->cfg->site,
-					   .service = s->k->cfg->service_name,
+					   .service = s->k->at->service_name,
 					   .hosts = s->k->hosts,
 					   .max_age_s = s->k->max_age_s,
 					   .now = s->now};
@@ -225,7 +225,7 @@ static int fetch(struct search *s)
 	err = keyrecords_fetch(&s->records, ks, NULL, &out);
 	if (err)
 		return keyscmd_fail(s->k, exit_code_of(err), "%s: %s",
-				    s->k->cfg->service_name,
+				    s->k->at->service_name,
 				    *out.text ? out.text : strerror(-err));
 	return EXIT_OK;
 }
@@ -240,7 +240,7 @@ static int start_report(struct search *s)
 		return EXIT_FAILED;
 	o = jsonlines_head(REPORT_TYPE);
 	json_put_text(o, "site", s->k->cfg->site);
-	json_put_text(o, "service", s->k->cfg->service_name);
+	json_put_text(o, "service", s->k->at->service_name);
 	json_put_time(o, "time", s->now);
 	jsonlines_put(s->report, o);
 	return EXIT_OK;

@@ -44,7 +44,7 @@ struct reap {
 
 static const char *acknowledgement(const struct reap *r)
 {
-	if (strcmp(config_helper_name(r->k->cfg), "barbican") == 0)
+	if (strcmp(config_helper_name(r->k->at), "barbican") == 0)
 		return "service acknowledged; the row stays in its database until "
 		       "barbican-manage db clean";
 	return "service acknowledged";
@@ -181,7 +181,7 @@ static int reap_one(void *arg, const struct inventory_use *use)
 
 	if (use->kind != INVENTORY_DUE || use->derived || due < 0 || due > r->now ||
 	    strcmp(json_text(use->host->head, "destroyer"), "controller") != 0 ||
-	    strcmp(use->service, r->k->cfg->service_name) != 0)
+	    strcmp(use->service, r->k->at->service_name) != 0)
 		return 0;
 	memcpy(e.uuid, use->uuid, UUID_LEN);
 	TEXT_CUT(e.service, use->service);
@@ -196,7 +196,7 @@ static int reap_one(void *arg, const struct inventory_use *use)
 static int read_inventories(struct reap *r)
 {
 	const struct inventory_demand d = {.site = r->k->cfg->site ? r->k->cfg->site : "",
-					   .service = r->k->cfg->service_name,
+					   .service = r->k->at->service_name,
 					   .hosts = r->k->hosts,
 					   .max_age_s = r->k->max_age_s,
 					   .now = r->now};

@@ -34,6 +34,22 @@ static void print_image(struct json_object *i)
 	       num(i, "bytes_read"), num(i, "bytes_written"), str(i, "key_id"));
 }
 
+/* Lines that few mounts have. */
+static void print_secrets(struct json_object *o)
+{
+	struct json_object *escrow = NULL;
+
+	if (num(o, "promote_queue"))
+		printf("  promote          %" PRIu64
+		       " images wait for a secret of their own\n",
+		       num(o, "promote_queue"));
+	if (json_object_object_get_ex(o, "escrow", &escrow) && escrow)
+		printf("  escrow           key %s: %" PRIu64 " images with it, %" PRIu64
+		       " without\n",
+		       str(escrow, "recipient"), num(escrow, "with"),
+		       num(escrow, "without"));
+}
+
 /* next_due is null where nothing waits. */
 static void print_queue(struct json_object *q)
 {
@@ -74,6 +90,7 @@ static void print_mount(struct json_object *o)
 	printf("  nodes %" PRIu64 ", handles %" PRIu64 ", keys %" PRIu64
 	       ", waiting for keys %" PRIu64 "\n",
 	       num(o, "nodes"), num(o, "handles"), num(o, "keys"), num(o, "parked"));
+	print_secrets(o);
 	if (json_object_object_get_ex(o, "destroy_queue", &queue))
 		print_queue(queue);
 	if (!json_object_object_get_ex(o, "images", &images))

@@ -55,6 +55,7 @@ static vcf_err_t make_again(struct imagetable *t, struct session_image *r,
 	}
 	memcpy(s.uuid, r->uuid, UUID_LEN);
 	e->nodeid = r->nodeid;
+	e->escrow = r->escrow;
 	TEXT_CUT(e->path, r->path);
 	imagetable_publish(t, e, im, &s, &token, ip->key);
 	e->state = IMAGE_READY;

@@ -77,22 +77,37 @@ static vcf_err_t walk_unserved(struct inventory_writer *w)
 	return err ? err : linked_walk_tree(root, rules, add_container, w);
 }
 
-static vcf_err_t add_site(struct inventory_writer *w)
+static vcf_err_t add_site(struct inventory_writer *w, const char *service)
 {
-	unsigned char uuid[UUID_LEN];
+	bool is_default = strcmp(service, CONFIG_SERVICE_DEFAULT) == 0;
 	char path[PATH_MAX], key_id[TOKEN_KEY_ID_MAX + 1];
+	char name[TOKEN_SERVICE_MAX + 8] = "site";
+	unsigned char uuid[UUID_LEN];
 	struct json_object *o;
-	vcf_err_t err = mountpoint_state(path, sizeof(path), w->k->cfg, "site");
+	vcf_err_t err;
 
+	if (!is_default)
+		snprintf(name, sizeof(name), "site.%s", service);
+	err = mountpoint_state(path, sizeof(path), w->k->cfg, name);
 	if (!err)
-		err = sitekey_read_file(path, uuid, key_id);
+		err = sitekey_read_file(path, is_default ? "" : service, uuid, key_id);
 	if (err || !*key_id)
 		return err;
 	o = line_of("site");
 	put_uuid(o, uuid);
-	json_put_text(o, "service", w->k->cfg->service_name);
+	json_put_text(o, "service", service);
 	json_put_text(o, "key_id", key_id);
 	return json_object_array_add(w->lines, o) < 0 ? -ENOMEM : 0;
+}
+
+static vcf_err_t add_sites(struct inventory_writer *w)
+{
+	const struct config *service;
+	vcf_err_t err = 0;
+
+	for (size_t i = 0; !err && (service = config_service_at(w->k->cfg, i)); i++)
+		err = add_site(w, service->service_name);
+	return err;
 }
 
 /* --- the journal --- */
@@ -168,7 +183,7 @@ static vcf_err_t collect(struct inventory_writer *w)
 		err = w->k->sv ? linked_walk(w->k->sv, add_container, w)
 			       : walk_unserved(w);
 	if (!err)
-		err = add_site(w);
+		err = add_sites(w);
 	return err ? err : journal_each(w->k->journal, add_entry, w);
 }
 
@@ -215,6 +230,7 @@ static vcf_err_t put_head(struct jsonlines_writer *out, const struct inventory_w
 	const struct config *cfg = w->k->cfg;
 	struct json_object *o = jsonlines_head("vmcryptfs-inventory");
 	struct json_object *services = json_object_new_array();
+	const struct config *service;
 	char host[HOST_NAME_MAX + 1] = "", id[JOURNAL_HOST_HEX_LEN + 1];
 	vcf_err_t err;
 
@@ -225,7 +241,9 @@ static vcf_err_t put_head(struct jsonlines_writer *out, const struct inventory_w
 	json_put_text(o, "host_id", id);
 	json_put_text(o, "site", cfg->site ? cfg->site : "");
 	json_put_text(o, "backing", cfg->backing);
-	json_object_array_add(services, json_object_new_string(cfg->service_name));
+	for (size_t i = 0; (service = config_service_at(cfg, i)); i++)
+		json_object_array_add(services,
+				      json_object_new_string(service->service_name));
 	json_object_object_add(o, "services", services);
 	json_put_text(o, "destroyer", cfg->controller ? "controller" : "node");
 	json_put_time(o, "time", w->now);

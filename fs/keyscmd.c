@@ -168,13 +168,21 @@ static int load_service(struct keyscmd *k)
 
 int keyscmd_load(struct keyscmd *k, bool whole)
 {
+	int code;
+
 	if (!k->source.path && (whole || !k->source.setting_cnt))
 		return keyscmd_fail(k, EXIT_USAGE, "-c CONFIG is needed");
 	if (keyscmd_start_crypto(k))
 		return EXIT_FAILED;
-	if (!whole)
-		return load_service(k);
-	return config_load_again(&k->cfg, &k->source) ? EXIT_CONFIG : EXIT_OK;
+	code = whole ? config_load_again(&k->cfg, &k->source) ? EXIT_CONFIG : EXIT_OK
+		     : load_service(k);
+	if (code)
+		return code;
+	k->at = config_service(k->cfg, k->service ? k->service : CONFIG_SERVICE_DEFAULT);
+	if (!k->at)
+		return keyscmd_fail(k, EXIT_CONFIG, "there is no [service %s]",
+				    k->service);
+	return EXIT_OK;
 }
 
 int keyscmd_connect(struct keyscmd *k, struct keyservice **ks)
@@ -182,11 +190,7 @@ int keyscmd_connect(struct keyscmd *k, struct keyservice **ks)
 	struct keysettings s = {0};
 	vcf_err_t err;
 
-	if (k->service && strcmp(k->service, k->cfg->service_name) != 0)
-		return keyscmd_fail(k, EXIT_CONFIG,
-				    "there is no service called %s; there is %s",
-				    k->service, k->cfg->service_name);
-	err = keysettings_init(&s, k->cfg);
+	err = keysettings_init(&s, k->cfg, k->at);
 	s.kc.children = 1;
 	if (!err)
 		err = keyservice_new(ks, &s.kc);
@@ -194,7 +198,7 @@ int keyscmd_connect(struct keyscmd *k, struct keyservice **ks)
 	if (err)
 		return keyscmd_fail(k, EXIT_KEYSERVICE,
 				    "the key helper %s is missing or cannot be trusted",
-				    k->cfg->helper);
+				    k->at->helper);
 	return EXIT_OK;
 }
 

@@ -27,6 +27,8 @@ struct keyscmd {
 	char **words;
 	int word_cnt;
 	struct config *cfg;
+	const struct config
+		*at; /* the part of cfg that is the service's: --service, or default */
 };
 
 /*

@@ -8,6 +8,7 @@
 #include "fs/exitcode.h"
 #include "fs/inventory.h"
 #include "fs/jsonlines.h"
+#include "fs/keyset.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 #include "util/text.h"
@@ -170,11 +171,25 @@ static struct json_object *decide(struct decision *d)
 	return o;
 }
 
+/* That of its service. */
+static struct deletion_queue *queue_of(const struct keysop *k, uint64_t id)
+{
+	return k->sv ? keyset_deletions(k->sv, id) : k->queue;
+}
+
+static void look_at_all(const struct keysop *k)
+{
+	struct keyset *s;
+
+	for (size_t i = 0; k->sv && (s = keyset_at(k->sv, i)); i++)
+		deletion_look(s->deletions);
+}
+
 /* Closes an entry, but not under the hands of the one who destroys. */
 static vcf_err_t close_entry(const struct keysop *k, const struct journal_entry *e)
 {
 	if (k->queue)
-		return deletion_restore(k->queue, e->id);
+		return deletion_restore(queue_of(k, e->id), e->id);
 	return journal_set(k->journal, e->id, JOURNAL_CLOSED, NULL, 0);
 }
 
@@ -197,7 +212,7 @@ static vcf_err_t confirm_entry(const struct keysop *k, const struct journal_entr
 	if (!err)
 		err = journal_set(k->journal, e->id, JOURNAL_CLOSED, NULL, 0);
 	if (!err && k->queue)
-		deletion_look(k->queue);
+		deletion_look(queue_of(k, e->id));
 	return err;
 }
 
@@ -259,6 +274,7 @@ static int is_known(void *arg, const struct journal_entry *e)
 static vcf_err_t queue_one(const struct keysop *k, struct json_object *item)
 {
 	struct journal_entry e = {.state = JOURNAL_DESTROYING, .path = "(orphan)"};
+	const struct config *service;
 
 	TEXT_CUT(e.key_id, json_text(item, "key_id"));
 	TEXT_CUT(e.service, json_text(item, "service"));
@@ -267,10 +283,13 @@ static vcf_err_t queue_one(const struct keysop *k, struct json_object *item)
 		return -EINVAL;
 	if (journal_each(k->journal, is_known, &e))
 		return -EEXIST;
-	e.due = time(NULL) + (time_t)k->cfg->destroy_delay_s;
+	service = config_service(k->cfg, e.service);
+	if (!service)
+		return -ENOENT;
+	e.due = time(NULL) + (time_t)service->destroy_delay_s;
 	log_info("secret %s at %s, label %s, is of no image: it is destroyed in %llu s",
 		 e.key_id, e.service, json_text(item, "label"),
-		 (unsigned long long)k->cfg->destroy_delay_s);
+		 (unsigned long long)service->destroy_delay_s);
 	return journal_add(k->journal, &e, NULL);
 }
 
@@ -299,8 +318,7 @@ static struct json_object *op_queue(const struct keysop *k, struct json_object *
 		err = err == -EEXIST ? 0 : err;
 	}
 	json_object_put(items);
-	if (k->queue)
-		deletion_look(k->queue);
+	look_at_all(k);
 	if (err) {
 		json_object_put(o);
 		return failure(strerror(-err), exit_code_of(err));

@@ -8,7 +8,7 @@
 #include <uuid/uuid.h>
 
 #include "crypto/container.h"
-#include "fs/sitekey.h"
+#include "fs/keyset.h"
 #include "fs/treescan.h"
 #include "util/io.h"
 #include "util/log.h"
@@ -246,6 +246,7 @@ struct question {
 	bool *in_use;
 };
 
+/* t: NULL where the header cannot be read. An id is one of its service. */
 static vcf_err_t mark(void *arg, const char *path, const unsigned char *uuid,
 		      const struct token *t)
 {
@@ -253,9 +254,11 @@ static vcf_err_t mark(void *arg, const char *path, const unsigned char *uuid,
 
 	(void)path;
 	for (size_t i = 0; i < q->cnt; i++) {
-		if (memcmp(q->entries[i].uuid, uuid, UUID_LEN) == 0 ||
-		    (t && *q->entries[i].key_id &&
-		     strcmp(q->entries[i].key_id, t->key_id) == 0))
+		const struct journal_entry *e = &q->entries[i];
+
+		if (memcmp(e->uuid, uuid, UUID_LEN) == 0 ||
+		    (t && *e->key_id && strcmp(e->key_id, t->key_id) == 0 &&
+		     strcmp(e->service, t->service) == 0))
 			q->in_use[i] = true;
 	}
 	return 0;
@@ -268,8 +271,7 @@ vcf_err_t linked_in_use(void *arg, const struct journal_entry *entries, size_t c
 	struct question q = {.entries = entries, .cnt = cnt, .in_use = in_use};
 
 	for (size_t i = 0; i < cnt; i++)
-		in_use[i] = sv->site &&
-			    sitekey_is(sv->site, entries[i].uuid, entries[i].key_id);
+		in_use[i] = keyset_is_site(sv, &entries[i]);
 	/* What cannot be looked at may be a container that uses it: then not now. */
 	return linked_walk(sv, mark, &q);
 }

@@ -71,13 +71,14 @@ static bool has_ended(int pidfd)
 	return poll(&p, 1, 0) > 0;
 }
 
-static vcf_err_t ask_keeper(struct spawner *s, const char *program, int fds[2],
-			    pid_t *pid)
+static vcf_err_t ask_keeper(struct spawner *s, const struct keyservice_program *program,
+			    int fds[2], pid_t *pid)
 {
-	struct control c = {.kind = CONTROL_SPAWN};
+	struct control c = {
+		.kind = CONTROL_SPAWN, .uid = program->uid, .gid = program->gid};
 	vcf_err_t err;
 
-	snprintf(c.path, sizeof(c.path), "%s", program);
+	snprintf(c.path, sizeof(c.path), "%s", program->path);
 	err = control_send(s->sock, &c, NULL, 0);
 	if (!err)
 		err = control_wait(s->sock, s->keeper);
@@ -93,8 +94,8 @@ static vcf_err_t ask_keeper(struct spawner *s, const char *program, int fds[2],
 	return fds[0] < 0 || fds[1] < 0 ? -EPROTO : 0;
 }
 
-static vcf_err_t spawn_by_keeper(void *arg, const char *program, int *to, int *from,
-				 pid_t *pid)
+static vcf_err_t spawn_by_keeper(void *arg, const struct keyservice_program *program,
+				 int *to, int *from, pid_t *pid)
 {
 	struct spawner *s = arg;
 	int fds[2];

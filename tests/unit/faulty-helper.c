@@ -251,6 +251,15 @@ static void do_find(const char *tag, const char *label)
 	say(tag, "end");
 }
 
+/* Mode "down": the service is, as long as the file "down" is there. */
+static bool service_down(void)
+{
+	char path[1200];
+
+	snprintf(path, sizeof(path), "%s/down", directory);
+	return is("down") && access(path, F_OK) == 0;
+}
+
 static void do_line(char *line)
 {
 	char *tag = strtok(line, " \n");
@@ -260,7 +269,11 @@ static void do_line(char *line)
 
 	if (!verb)
 		_exit(3);
-	if (strcmp(verb, "get") == 0)
+	if (is("down"))
+		count(service_down() ? "vain" : "served");
+	if (service_down())
+		say(tag, "error unavailable down");
+	else if (strcmp(verb, "get") == 0)
 		do_get(tag, a);
 	else if (strcmp(verb, "new") == 0)
 		do_new(tag, a, b);
