@@ -93,6 +93,24 @@ has_secret "$two" || fail "the secret of the image that was replaced was destroy
 has_secret "$victim" || fail "another image's secret was destroyed"
 ok "a moved container takes its own secret with it, and no other"
 
+# A host that may not delete: check-keys says so, and loses nothing.
+before=$(secrets)
+fault destroy denied
+expect_log 'Key was rejected'
+checked() { timeout 60 "$VMCRYPTFS" check-keys -c "$CONF" "$@" >"$W/stdout" 2>&1; }
+! checked || fail "check-keys: a missing right is no fault"
+grep -q "it may not delete: set destroyer = controller" "$W/stdout" || fail "check-keys: $(cat "$W/stdout")"
+grep -q "it waits for its end in this host's journal" "$W/stdout" || fail "check-keys: $(cat "$W/stdout")"
+checked -o key-service.destroyer=controller || fail "check-keys with a controller: $(cat "$W/stdout")"
+grep -q "Layout: hosts may not delete" "$W/stdout" || fail "check-keys: $(cat "$W/stdout")"
+equal "two test secrets" $((before + 2)) "$(secrets)"
+equal "both are named" 2 "$(vcf_status_get 's["destroy_queue"]["waiting"]')"
+fault
+orphans_are "the tests' secrets are no orphans" "$own" "$two"
+vcf_remount "${now[@]}" # sooner than the queue would try again
+wait_for 10 secrets_are "$before" || fail "a test's secret stays"
+ok "check-keys without the right to delete"
+
 fault new lose
 expect_log 'helper.*(ended|died)|its request is repeated'
 before=$(secrets)
