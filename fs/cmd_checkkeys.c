@@ -228,6 +228,15 @@ static void take(struct check *c, enum step s, vcf_err_t (*run)(struct check *c)
 	print_step(c, s);
 }
 
+/* Services that keep nothing of an image: there is nothing to find, and nothing goes. */
+static bool needs_records(const struct check *c, enum step s)
+{
+	struct keyservice_status st;
+
+	keyservice_get_status(c->ks, &st);
+	return st.caps & (KEY_CAP_WRAPPED | KEY_CAP_DERIVES) && s >= FIND;
+}
+
 static void run_all(struct check *c)
 {
 	static vcf_err_t (*const runs[STEPS])(struct check *) = {
@@ -240,7 +249,7 @@ static void run_all(struct check *c)
 		if (s == NEW && c->results[PING].err)
 			break;
 		if ((s == OTHERS && c->results[LIST].err) ||
-		    (s == AGAIN && c->results[DESTROY].err))
+		    (s == AGAIN && c->results[DESTROY].err) || needs_records(c, s))
 			continue;
 		take(c, s, runs[s]);
 	}
@@ -297,6 +306,11 @@ static void say_layout(const struct check *c)
 {
 	bool deletes = c->results[DESTROY].state == WORKS;
 
+	if (*c->id && needs_records(c, FIND)) {
+		puts("This service keeps no records: there is nothing to find, list or "
+		     "destroy, and it\ncannot forget one image.");
+		return;
+	}
 	printf("This credential: creates %s, reads %s, lists %s", yes_no(c, NEW),
 	       yes_no(c, GET), yes_no(c, LIST));
 	if (!c->results[LIST].err && *c->id)

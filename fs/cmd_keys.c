@@ -113,6 +113,8 @@ static int show_decision(const struct keyscmd *k, struct json_object *answer,
 		print_list(answer, "done", done);
 		print_list(answer, "failed", "FAILED");
 		print_missing(answer);
+		if (*json_text(answer, "note"))
+			fprintf(stderr, "%s\n", json_text(answer, "note"));
 	}
 	if (has_any(answer, "failed"))
 		return EXIT_BUSY;

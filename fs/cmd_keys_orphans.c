@@ -216,13 +216,21 @@ static int read_inventories(struct search *s)
 static int fetch(struct search *s)
 {
 	auto_keyservice struct keyservice *ks = NULL;
+	struct keyservice_status st;
 	struct keyservice_sync out;
 	vcf_err_t err;
 	int code = keyscmd_connect(s->k, &ks);
 
 	if (code)
 		return code;
-	err = keyrecords_fetch(&s->records, ks, NULL, &out);
+	err = keyservice_ping_sync(ks, &out);
+	keyservice_get_status(ks, &st);
+	if (!err && st.caps & (KEY_CAP_WRAPPED | KEY_CAP_DERIVES))
+		return keyscmd_fail(
+			s->k, EXIT_REFUSED,
+			"this service keeps no records: there are no orphans");
+	if (!err)
+		err = keyrecords_fetch(&s->records, ks, NULL, &out);
 	if (err)
 		return keyscmd_fail(s->k, exit_code_of(err), "%s: %s",
 				    s->k->at->service_name,

@@ -44,6 +44,12 @@ struct reap {
 
 static const char *acknowledgement(const struct reap *r)
 {
+	struct keyservice_status st;
+
+	keyservice_get_status(r->ks, &st);
+	if (st.caps & KEY_CAP_WRAPPED)
+		return "it was wrapped and went with its header; the service itself "
+		       "cannot forget it";
 	if (strcmp(config_helper_name(r->k->at), "barbican") == 0)
 		return "service acknowledged; the row stays in its database until "
 		       "barbican-manage db clean";
@@ -180,7 +186,7 @@ static int reap_one(void *arg, const struct inventory_use *use)
 	enum outcome o;
 
 	if (use->kind != INVENTORY_DUE || use->derived || due < 0 || due > r->now ||
-	    strcmp(json_text(use->host->head, "destroyer"), "controller") != 0 ||
+	    !json_flag(use->line, "reap") ||
 	    strcmp(use->service, r->k->at->service_name) != 0)
 		return 0;
 	memcpy(e.uuid, use->uuid, UUID_LEN);

@@ -5,12 +5,13 @@
  *
  *   first      host, host_id (of the machine), site, backing, folder (of the state directory),
  *              folders (all that the state directory has: each is a mount with an inventory of
- *              its own), services, destroyer, time (when it was begun), complete, count
+ *              its own), services, time (when it was begun), complete, count
  *   container  path, uuid, service, key_id, derived
  *   damaged    path, uuid: its header cannot be read, its key id is not known
  *   site       uuid, service, key_id: the secret of derived images
- *   journal    an entry (keysop_entry()): on its way in or out. Where a controller destroys, a
- *              due one has "header": [[OFFSET,BASE64]...], what is not zero of the saved header
+ *   journal    an entry (keysop_entry()): on its way in or out. One that is due and that a
+ *              controller is to destroy has "reap": true and, if one was saved, "header":
+ *              [[OFFSET,BASE64]...], what is not zero of the saved header
  *
  * The journal is read before the tree is walked and again after it, so that nothing slips
  * through on its way from one to the other.

@@ -87,7 +87,7 @@ static vcf_err_t add_site(struct inventory_writer *w, const char *service)
 	vcf_err_t err;
 
 	if (!is_default)
-		snprintf(name, sizeof(name), "site.%s", service);
+		snprintf(name, sizeof(name), "site@%s", service);
 	err = mountpoint_state(path, sizeof(path), w->k->cfg, name);
 	if (!err)
 		err = sitekey_read_file(path, is_default ? "" : service, uuid, key_id);
@@ -146,11 +146,14 @@ static struct json_object *pack_header(const unsigned char *hdr)
 static vcf_err_t add_header(const struct inventory_writer *w, struct json_object *o,
 			    const struct journal_entry *e)
 {
+	const struct config *service = config_service(w->k->cfg, e->service);
 	auto_free unsigned char *hdr = NULL;
 	vcf_err_t err;
 
-	if (!w->k->cfg->controller || e->state != JOURNAL_DESTROYING || e->due > w->now)
+	if (!service || !service->controller || e->state != JOURNAL_DESTROYING ||
+	    e->due > w->now)
 		return 0;
+	json_put_flag(o, "reap", true);
 	hdr = malloc(CONTAINER_PEEK_LEN);
 	err = hdr ? journal_header(w->k->journal, e->id, hdr) : -ENOMEM;
 	if (!err)
@@ -245,7 +248,6 @@ static vcf_err_t put_head(struct jsonlines_writer *out, const struct inventory_w
 		json_object_array_add(services,
 				      json_object_new_string(service->service_name));
 	json_object_object_add(o, "services", services);
-	json_put_text(o, "destroyer", cfg->controller ? "controller" : "node");
 	json_put_time(o, "time", w->now);
 	json_put_flag(o, "complete", true);
 	json_put_number(o, "count", json_object_array_length(w->lines));

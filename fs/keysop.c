@@ -66,17 +66,42 @@ static struct listing list_entries(const struct keysop *k, size_t most)
 	return l;
 }
 
+/* The longest pause, and the first error. */
+static struct deletion_status service_states(const struct keysop *k)
+{
+	struct deletion_status all = {0}, one;
+	struct keyset *s;
+
+	for (size_t i = 0; k->sv && (s = keyset_at(k->sv, i)); i++) {
+		deletion_get_status(s->deletions, &one);
+		if (one.pause_s > all.pause_s)
+			all.pause_s = one.pause_s;
+		if (!*all.last_error)
+			TEXT_CUT(all.last_error, one.last_error);
+	}
+	return all;
+}
+
+static bool any_controller(const struct config *cfg)
+{
+	const struct config *service;
+
+	for (size_t i = 0; (service = config_service_at(cfg, i)); i++) {
+		if (service->controller)
+			return true;
+	}
+	return false;
+}
+
 struct json_object *keysop_queue_status(const struct keysop *k, size_t most)
 {
 	struct listing l = list_entries(k, most);
 	struct json_object *o = json_object_new_object();
-	struct deletion_status st = {0};
+	struct deletion_status st = service_states(k);
 
-	if (k->queue)
-		deletion_get_status(k->queue, &st);
 	json_put_number(o, "waiting", journal_count(k->journal, JOURNAL_DESTROYING));
 	json_put_number(o, "suspect", journal_count(k->journal, JOURNAL_SUSPECT));
-	json_put_text(o, "destroyer", k->cfg->controller ? "controller" : "node");
+	json_put_text(o, "destroyer", any_controller(k->cfg) ? "controller" : "node");
 	if (l.next_due)
 		json_put_time(o, "next_due", l.next_due);
 	else
@@ -104,8 +129,8 @@ static bool names(const char *text, const struct journal_entry *e)
 {
 	unsigned char uuid[UUID_LEN];
 
-	if (uuid_parse(text, uuid) == 0)
-		return memcmp(uuid, e->uuid, UUID_LEN) == 0;
+	if (uuid_parse(text, uuid) == 0 && memcmp(uuid, e->uuid, UUID_LEN) == 0)
+		return true;
 	return strcmp(text, e->key_id) == 0 || strcmp(text, e->path) == 0;
 }
 
@@ -244,6 +269,10 @@ static struct json_object *op_decide(const struct keysop *k, struct json_object 
 		d.verb = "to be destroyed";
 	}
 	o = decide(&d);
+	if (any_controller(k->cfg) && d.state == JOURNAL_DESTROYING)
+		json_put_text(o, "note",
+			      "destroyer = controller: a reap that uses an inventory of "
+			      "before now still destroys them");
 	json_object_put(d.which);
 	return o;
 }

@@ -34,6 +34,17 @@ equal "two are left" 2 "$(keys pending --json "$MNT" | field 's["waiting"]')"
 equal "secrets" 5 "$(secrets)"
 ok "restore-pending"
 
+mapfile -t helpers < <(pgrep -P "$VCF_PID" -f vmcryptfs-key-file)
+kill -STOP "${helpers[@]}"
+(echo x >"$MNT/slow") &
+writer=$!
+state_is() { [ "$(vcf_status_get 's["key_service"]["state"]')" = "$1" ]; }
+wait_for 8 state_is slow || fail "stopped helpers look well: $(vcf_status_get 's["key_service"]')"
+kill -CONT "${helpers[@]}"
+wait $writer
+wait_for 8 state_is ok || fail "still slow"
+ok "a service that does not answer is no service that is well"
+
 vcf_umount
 equal "pending without a daemon" 2 "$(keys pending --json -c "$CONF" | field 's["waiting"]')"
 keys restore-pending -c "$CONF" b >"$W/stdout" || fail "restore-pending without a daemon"
