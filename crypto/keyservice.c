@@ -12,8 +12,6 @@
 #include "crypto/keyservice_impl.h"
 #include "util/clock.h"
 
-enum { LIST_MAX_MS = 3600 * 1000 };
-
 DEFINE_AUTO(settings, struct settings *, keyservice_settings_free)
 #define auto_settings __attribute__((cleanup(cleanup_settings)))
 
@@ -209,9 +207,7 @@ void keyservice_free(struct keyservice *ks)
 static vcf_err_t submit(struct keyservice *ks, struct keyjob **job,
 			keyservice_done_fn *done, void *arg)
 {
-	uint64_t all_ms =
-		(*job)->verb == KEY_LIST ? LIST_MAX_MS : ks->timeout_s * UINT64_C(1000);
-	uint64_t deadline = clock_now_ms() + all_ms;
+	uint64_t deadline = clock_now_ms() + ks->timeout_s * UINT64_C(1000);
 	vcf_err_t err = keyqueue_add(&ks->queue, *job, done, arg, deadline);
 
 	if (err)

@@ -18,13 +18,14 @@
 #include "fs/history.h"
 #include "fs/imagetable.h"
 #include "fs/keyset.h"
+#include "fs/keysop.h"
 #include "fs/mountpoint.h"
 #include "fs/promote.h"
 #include "fs/statusfile.h"
 #include "util/io.h"
 #include "util/log.h"
 
-enum { REPLY_MAX = 64 * 1024 * 1024 };
+enum { REPLY_MAX = 64 * 1024 * 1024, QUEUE_LISTED = 1000 };
 
 struct status_socket {
 	struct server *sv;
@@ -121,6 +122,14 @@ static size_t foreign_deletions(struct server *sv)
 	return journal_each(sv->journal, count_foreign, &f) < 0 ? 0 : f.cnt;
 }
 
+static struct json_object *destroy_queue(struct server *sv)
+{
+	const struct keysop k = {
+		.cfg = sv->cfg, .journal = sv->journal, .queue = sv->deletions, .sv = sv};
+
+	return keysop_queue_status(&k, QUEUE_LISTED);
+}
+
 static void add_counts(struct server *sv, struct json_object *o)
 {
 	size_t nodes, handles, waiting, suspect;
@@ -131,9 +140,9 @@ static void add_counts(struct server *sv, struct json_object *o)
 	add_num(o, "handles", handles);
 	add_num(o, "keys", keytable_count(sv->keys));
 	add_num(o, "parked", deferred_parked_cnt(sv->deferred));
-	add_num(o, "destroy_queue", waiting);
 	add_num(o, "destroy_unconfigured", foreign_deletions(sv));
 	add_num(o, "suspects", suspect);
+	json_object_object_add(o, "destroy_queue", destroy_queue(sv));
 	add_num(o, "promote_queue", promote_count(sv->promote));
 }
 

@@ -93,6 +93,7 @@ id=$(key_id_of "$BACK/image7")
 equal "its label" "$(cryptsetup luksUUID "$BACK/image7")" "${id%%:*}"
 rm "$MNT"/image*
 wait_for 30 queue_is_empty || fail "$(queued) deletions stay"
+grep -q 'image7: its secret was wrapped by .* cannot forget it' "$LOG" || fail "the log promises too much"
 ok "transit: $FEWER images made, opened, removed; nothing was ever stored"
 vcf_umount
 exec {server}>&-
