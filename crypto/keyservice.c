@@ -12,7 +12,7 @@
 #include "crypto/keyservice_impl.h"
 #include "util/clock.h"
 
-enum { LIST_MAX_MS = 3600 * 1000 };
+enum { SLOW_MS = 3000 };
 
 DEFINE_AUTO(settings, struct settings *, keyservice_settings_free)
 #define auto_settings __attribute__((cleanup(cleanup_settings)))
@@ -210,9 +210,7 @@ void keyservice_free(struct keyservice *ks)
 static vcf_err_t submit(struct keyservice *ks, struct keyjob **job,
 			keyservice_done_fn *done, void *arg)
 {
-	uint64_t all_ms =
-		(*job)->verb == KEY_LIST ? LIST_MAX_MS : ks->timeout_s * UINT64_C(1000);
-	uint64_t deadline = clock_now_ms() + all_ms;
+	uint64_t deadline = clock_now_ms() + ks->timeout_s * UINT64_C(1000);
 	vcf_err_t err = keyqueue_add(&ks->queue, *job, done, arg, deadline);
 
 	if (err)
@@ -277,6 +275,20 @@ vcf_err_t keyservice_ping(struct keyservice *ks, keyservice_done_fn *done, void 
 	return call(ks, KEY_PING, NULL, NULL, NULL, done, arg);
 }
 
+/* The helpers may be stopped: nothing has failed yet, but somebody waits. */
+static bool is_slow_locked(const struct keyservice *ks)
+{
+	uint64_t since = clock_now_ms() - SLOW_MS;
+
+	for (const struct keyjob *j = ks->queue.first; j; j = j->next) {
+		for (const struct keywaiter *w = j->waiters; w; w = w->next) {
+			if (w->deadline_ms < since + ks->timeout_s * UINT64_C(1000))
+				return true;
+		}
+	}
+	return false;
+}
+
 void keyservice_get_status(struct keyservice *ks, struct keyservice_status *out)
 {
 	static const char *const names[] = {"idle", "ok", "failing"};
@@ -293,6 +305,8 @@ void keyservice_get_status(struct keyservice *ks, struct keyservice_status *out)
 	memcpy(out->last_error, ks->last_error, sizeof(out->last_error));
 	mutex_unlock(&ks->lock);
 	SCOPED_LOCK(&ks->queue.lock);
+	if (strcmp(out->state, "failing") != 0 && is_slow_locked(ks))
+		out->state = "slow";
 	out->waiting = ks->queue.waiting;
 	out->requests = ks->queue.requests;
 	out->failures = ks->queue.failures;

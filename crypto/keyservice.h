@@ -219,8 +219,8 @@ NODISCARD vcf_err_t keyservice_list_sync(struct keyservice *ks, const char *pref
 					 struct keyservice_sync *out);
 
 struct keyservice_status {
-	char helper[64];       /* the name from the configuration's path */
-	const char *state;     /* "idle", "ok", "failing" */
+	char helper[64];   /* the name from the configuration's path */
+	const char *state; /* "idle", "ok", "failing", "slow": a request waits for 3 s */
 	unsigned int children; /* running now */
 	unsigned int waiting;  /* requests queued or under way */
 	uint64_t requests, failures, restarts;

@@ -119,11 +119,30 @@ static vcf_err_t init_crypto(struct server *sv)
 	return err;
 }
 
+/*
+ * A header that a killed daemon wrote may not be on the disk yet: it must not come to be lost after
+ * the note of its secret was closed.
+ */
+static vcf_err_t settle_headers(struct server *sv)
+{
+	auto_close int fd = -1;
+
+	if (!journal_count(sv->journal, JOURNAL_USING))
+		return 0;
+	fd = openat(sv->rootfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || syncfs(fd) < 0)
+		return -errno;
+	return 0;
+}
+
 /* Everything that needs to know what lies below: recovery, and the refusal of plaintext. */
 static vcf_err_t settle_tree(struct server *sv, const struct server_params *p)
 {
 	struct linked l = {0};
-	vcf_err_t err = linked_scan(&l, sv->rootfd, sv->rules, p->with_plaintext);
+	vcf_err_t err = settle_headers(sv);
+
+	if (!err)
+		err = linked_scan(&l, sv->rootfd, sv->rules, p->with_plaintext);
 
 	if (!err && l.plaintext_cnt && !p->with_plaintext) {
 		log_err("plaintext under encrypt rules, %zu in all: move it aside and "

@@ -110,7 +110,7 @@ struct server {
 	struct deletion_queue
 		*deletions;	/* of the default service; also by keyset_deletions() */
 	struct mutex tree_lock; /* unlink, rename and the journal's steps around them */
-	struct mutex walk_lock; /* one queue at a time looks who uses its secrets */
+	struct mutex walk_lock; /* one walk for the containers at a time */
 	struct linked_moves
 		*moves; /* (tree_lock) during a walk: what it may have missed */
 	struct fuse_session *se;

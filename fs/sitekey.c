@@ -51,7 +51,9 @@ struct sitekey {
 enum { FILE_LEN_MAX = UUID_TEXT_LEN + TOKEN_KEY_ID_MAX + TOKEN_SERVICE_MAX + 8 };
 
 /* "UUID KEY_ID\n" or "UUID KEY_ID SERVICE\n" */
-static vcf_err_t parse_file(struct sitekey *k, char *text, size_t len)
+static vcf_err_t parse_file(char *text, size_t len, const char *want,
+			    unsigned char uuid[UUID_LEN],
+			    char key_id[TOKEN_KEY_ID_MAX + 1])
 {
 	char *service;
 
@@ -63,30 +65,39 @@ static vcf_err_t parse_file(struct sitekey *k, char *text, size_t len)
 	service = strchr(text + UUID_TEXT_LEN + 1, ' ');
 	if (service)
 		*service++ = '\0';
-	if (strcmp(service ? service : "", k->service) != 0)
+	if (strcmp(service ? service : "", want) != 0)
 		return -EBADMSG;
-	if (uuid_parse(text, k->uuid) || !token_key_id_valid(text + UUID_TEXT_LEN + 1))
+	if (uuid_parse(text, uuid) || !token_key_id_valid(text + UUID_TEXT_LEN + 1))
 		return -EBADMSG;
-	TEXT_CUT(k->key_id, text + UUID_TEXT_LEN + 1);
-	k->state = SITE_IDLE;
+	text_cut(key_id, TOKEN_KEY_ID_MAX + 1, text + UUID_TEXT_LEN + 1);
 	return 0;
 }
 
-static vcf_err_t read_file(struct sitekey *k)
+vcf_err_t sitekey_read_file(const char *path, const char *service,
+			    unsigned char uuid[UUID_LEN],
+			    char key_id[TOKEN_KEY_ID_MAX + 1])
 {
-	auto_close int fd = open(k->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	char text[FILE_LEN_MAX];
 	ssize_t n;
-	vcf_err_t err;
 
+	*key_id = '\0';
 	if (fd < 0)
 		return errno == ENOENT ? 0 : -errno;
 	n = io_pread_full(fd, text, sizeof(text) - 1, 0);
 	if (n < 0)
 		return (vcf_err_t)n;
 	text[n] = '\0';
-	err = parse_file(k, text, (size_t)n);
-	if (err)
+	return parse_file(text, (size_t)n, service, uuid, key_id);
+}
+
+static vcf_err_t read_file(struct sitekey *k)
+{
+	vcf_err_t err = sitekey_read_file(k->path, k->service, k->uuid, k->key_id);
+
+	if (!err && *k->key_id)
+		k->state = SITE_IDLE;
+	if (err == -EBADMSG)
 		log_err("%s: damaged; it names the secret of all derived images: restore "
 			"it "
 			"from a backup, or remove it if there are none",

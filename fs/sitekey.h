@@ -22,6 +22,10 @@ struct sitekey;
  */
 NODISCARD vcf_err_t sitekey_new(struct sitekey **out, struct keyservice *ks,
 				struct reserve *r, const char *path, const char *service);
+/* What the file says; key_id is "" if there is none. -EBADMSG, -errno. */
+NODISCARD vcf_err_t sitekey_read_file(const char *path, const char *service,
+				      unsigned char uuid[UUID_LEN],
+				      char key_id[TOKEN_KEY_ID_MAX + 1]);
 void sitekey_free(struct sitekey *k);
 
 /*

@@ -18,6 +18,7 @@
 #include "fs/history.h"
 #include "fs/imagetable.h"
 #include "fs/keyset.h"
+#include "fs/keysop.h"
 #include "fs/mountpoint.h"
 #include "fs/promote.h"
 #include "fs/statusfile.h"
@@ -25,7 +26,7 @@
 #include "util/io.h"
 #include "util/log.h"
 
-enum { REPLY_MAX = 64 * 1024 * 1024 };
+enum { REPLY_MAX = 64 * 1024 * 1024, QUEUE_LISTED = 1000 };
 
 struct status_socket {
 	struct server *sv;
@@ -60,6 +61,8 @@ static void add_image(void *arg, const struct image_entry *e)
 	json_object_object_add(o, "derived", json_object_new_boolean(e->token.derived));
 	add_num(o, "sector_size", e->sector_len);
 	add_num(o, "data_offset", e->data_off);
+	add_num(o, "dev", e->dev);
+	add_num(o, "ino", e->ino);
 	add_num(o, "opens", e->opens);
 	add_num(o, "bytes_read", e->record->bytes_read);
 	add_num(o, "bytes_written", e->record->bytes_written);
@@ -134,6 +137,14 @@ static size_t foreign_deletions(struct server *sv)
 	return journal_each(sv->journal, count_foreign, &f) < 0 ? 0 : f.cnt;
 }
 
+static struct json_object *destroy_queue(struct server *sv)
+{
+	const struct keysop k = {
+		.cfg = sv->cfg, .journal = sv->journal, .queue = sv->deletions, .sv = sv};
+
+	return keysop_queue_status(&k, QUEUE_LISTED);
+}
+
 static void add_counts(struct server *sv, struct json_object *o)
 {
 	size_t nodes, handles, waiting, suspect;
@@ -144,9 +155,9 @@ static void add_counts(struct server *sv, struct json_object *o)
 	add_num(o, "handles", handles);
 	add_num(o, "keys", keytable_count(sv->keys));
 	add_num(o, "parked", deferred_parked_cnt(sv->deferred));
-	add_num(o, "destroy_queue", waiting);
 	add_num(o, "destroy_unconfigured", foreign_deletions(sv));
 	add_num(o, "suspects", suspect);
+	json_object_object_add(o, "destroy_queue", destroy_queue(sv));
 	add_num(o, "promote_queue", promote_count(sv->promote));
 }
 
