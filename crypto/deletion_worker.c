@@ -10,6 +10,7 @@
 #include "crypto/container.h"
 #include "crypto/deletion_check.h"
 #include "crypto/worker.h"
+#include "util/audit.h"
 #include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
@@ -242,6 +243,27 @@ static void say_destroyed(struct deletion_queue *q, const struct journal_entry *
 		log_info("%s: its secret %s at %s is destroyed", e->path, id, e->service);
 }
 
+/* For the audit trail. */
+static void note_answer(const struct journal_entry *entry, const char *verb,
+			const char *id, uint64_t start_ms, vcf_err_t err,
+			const char *text)
+{
+	char label[UUID_TEXT_LEN + 1];
+	struct audit_event e = {
+		.verb = verb,
+		.path = *entry->path ? entry->path : NULL,
+		.uuid = label,
+		.key_id = id,
+		.service = entry->service,
+		.latency_ms = audit_since(start_ms),
+		.err = err,
+		.text = *text ? text : NULL,
+	};
+
+	uuid_unparse_lower(entry->uuid, label);
+	audit_answer(&e);
+}
+
 static void end_destroy(struct deletion_queue *q, const struct journal_entry *e,
 			const char *id, vcf_err_t err, const char *text)
 {
@@ -261,6 +283,7 @@ static void destroy(struct deletion_queue *q, const struct journal_entry *e,
 		    const char *id)
 {
 	struct deletion_answer a;
+	uint64_t start_ms = clock_now_ms();
 	vcf_err_t err;
 
 	if (!claim(q, e->id))
@@ -268,6 +291,7 @@ static void destroy(struct deletion_queue *q, const struct journal_entry *e,
 	err = ask(q, ASK_DESTROY, id, e->uuid, &a);
 	secret_free(a.secret);
 	CRASHPOINT("destroy-done");
+	note_answer(e, "destroy", id, start_ms, err, a.text);
 	end_destroy(q, e, id, err, a.text);
 	unclaim(q);
 }
@@ -303,9 +327,11 @@ static void settle_leftover(struct deletion_queue *q, const struct journal_entry
 static void settle_container(struct deletion_queue *q, const struct journal_entry *e,
 			     const void *hdr)
 {
+	uint64_t start_ms = clock_now_ms();
 	struct deletion_answer a;
 	vcf_err_t err = ask(q, ASK_GET, e->key_id, e->uuid, &a);
 
+	note_answer(e, "get", e->key_id, start_ms, err, a.text);
 	if (err == -ENOKEY) {
 		gone(q, e);
 		return;

@@ -9,6 +9,7 @@
 
 #include "crypto/containerid.h"
 #include "crypto/worker.h"
+#include "util/audit.h"
 #include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
@@ -141,10 +142,30 @@ static void item_ready(struct reserve_item *it)
 			 r->service);
 }
 
+/* For the audit trail: a secret without an image yet. */
+static void note_answer(const struct reserve_item *it, const char *verb)
+{
+	char label[UUID_TEXT_LEN + 1];
+	struct audit_event e = {
+		.verb = verb,
+		.uuid = label,
+		.key_id = *it->res.key_id ? it->res.key_id : NULL,
+		.service = it->r->service,
+		.latency_ms = audit_since(it->asked_ms),
+		.err = it->err,
+		.text = it->err && *it->text ? it->text : NULL,
+	};
+
+	uuid_unparse_lower(it->res.uuid, label);
+	audit_answer(&e);
+}
+
 /* The service has it; the journal must say so before anyone uses it. */
 static void have_secret(struct reserve_item *it)
 {
 	vcf_err_t err = 0;
+
+	note_answer(it, it->unused ? "get" : "new"); /* perhaps found later */
 
 	CRASHPOINT("reserve-made");
 	if (!it->unused)
@@ -227,6 +248,7 @@ static vcf_err_t send_call(struct reserve_item *it)
 	vcf_err_t err;
 
 	r->refs++;
+	it->asked_ms = clock_now_ms();
 	err = call(it);
 	if (err)
 		reserve_unref(r);
@@ -311,6 +333,8 @@ static void next_step(struct reserve_item *it, enum reserve_step step)
 
 static void end_new(struct reserve_item *it)
 {
+	if (it->err)
+		note_answer(it, "new");
 	if (it->err)
 		new_failed(it, it->err, refused(it->err));
 	else

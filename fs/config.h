@@ -76,6 +76,10 @@ struct config {
 	bool controller; /* destroyer = controller */
 	uint64_t destroy_delay_s;
 	char service_name[TOKEN_SERVICE_MAX + 1]; /* as in tokens: "default" */
+	/* [audit] */
+	char *audit_file;
+	bool audit_syslog;
+	bool audit_used;
 	/*
 	 * [service NAME]: each a configuration of its own, of which only what belongs to
 	 * [key-service], service_name, and helper_options (on top of those of the helper's section

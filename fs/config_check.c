@@ -210,6 +210,8 @@ static vcf_err_t check_trees(const struct config *c)
 		err = -EINVAL;
 	if (check_outside(c, "log-file", c->log_file))
 		err = -EINVAL;
+	if (check_outside(c, "[audit] file", c->audit_file))
+		err = -EINVAL;
 	if (check_key_folders(c))
 		err = -EINVAL;
 	return err;
@@ -312,7 +314,7 @@ static vcf_err_t check_sections(const struct config *c)
 		    same(section, last))
 			continue;
 		log_err("[%s]: unknown section; there are [mount], [rules], [format], "
-			"[key-service], [service NAME] and that of the key helper%s%s%s",
+			"[key-service], [audit], [service NAME] and that of the key helper%s%s%s",
 			section, c->helper ? ", [" : "", config_helper_name(c),
 			c->helper ? "]" : "");
 		last = section;

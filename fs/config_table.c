@@ -93,6 +93,13 @@ const struct config_option config_options[] = {
 	 "node|controller", "node",
 	 "Who destroys what is due; controller: another machine, by vmcryptfs keys reap."},
 
+	{"audit", "file", CONFIG_PATH, FIELD(audit_file), 0, 0, NULL, NULL,
+	 "A line for each key event (created, fetched, denied, destroyed, failed) goes there."},
+	{"audit", "syslog", CONFIG_BOOL, FIELD(audit_syslog), 0, 0, NULL, "no",
+	 "And to syslog, with it to the journal."},
+	{"audit", "used", CONFIG_BOOL, FIELD(audit_used), 0, 0, NULL, "no",
+	 "Also a line for each open of an image whose key is in memory."},
+
 	{"escrow", "public-key", CONFIG_PATH, FIELD(escrow_path), 0, 0, NULL, NULL,
 	 "Seal each image's secret for the key in this file as well, whose private half is "
 	 "kept offline (see: help keys, help recover)."},

@@ -19,11 +19,13 @@
 #include <uuid/uuid.h>
 
 #include "crypto/container_rekey.h"
+#include "fs/keyaudit.h"
 #include "fs/keyset.h"
 #include "fs/node.h"
 #include "fs/ops.h"
 #include "fs/promote.h"
 #include "fs/sitekey.h"
+#include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 #include "util/text.h"
@@ -34,6 +36,7 @@ struct imagejob {
 	struct image_entry *e;
 	int pathfd;		/* O_PATH of the file */
 	struct keyset *service; /* where its secret is */
+	struct keyaudit audit;
 	enum file_class cls;
 	char path[STATE_PATH_MAX];
 	char context[TOKEN_CONTEXT_MAX + 1];
@@ -205,6 +208,8 @@ static void fetched(void *arg, const struct keyservice_result *res)
 	struct imagejob *j = arg;
 
 	j->err = res->err;
+	keyaudit_fetched(&j->audit, j->path, container_subject(j->c)->uuid,
+			 j->service->name, container_token(j->c)->key_id, res);
 	if (res->err)
 		log_err("%s: key service: %s %s", j->path, strerror(-res->err),
 			res->text);
@@ -238,6 +243,7 @@ static vcf_err_t fetch(struct imagejob *j)
 			post(j, step_unlock);
 		return err;
 	}
+	j->audit.start_ms = clock_now_ms();
 	err = keyservice_get(j->service->keys, t->key_id, fetched, j);
 	return err ? err : -EINPROGRESS;
 }
@@ -376,6 +382,9 @@ static vcf_err_t write_header(struct imagejob *j, const struct container_params 
 static void settle_secret(struct imagejob *j)
 {
 	if (j->carried == CARRIED_YES)
+		keyaudit_assigned(&j->audit, j->path, j->reserved.uuid, j->service->name,
+				  j->reserved.key_id);
+	if (j->carried == CARRIED_YES)
 		reserve_used(j->service->reserve, &j->reserved);
 	else if (j->carried == CARRIED_NO)
 		reserve_put_back(j->service->reserve, &j->reserved);
@@ -484,6 +493,7 @@ vcf_err_t imagejob_start(struct server *sv, struct image_entry *e, const struct 
 		free_job(j);
 		return err;
 	}
+	keyaudit_opener(&j->audit);
 	imagetable_ref(sv->images, e);
 	mutex_lock(&e->state_lock);
 	e->nodeid = n->id;

@@ -87,7 +87,7 @@ static vcf_err_t add_site(struct inventory_writer *w, const char *service)
 	vcf_err_t err;
 
 	if (!is_default)
-		snprintf(name, sizeof(name), "site.%s", service);
+		snprintf(name, sizeof(name), "site@%s", service);
 	err = mountpoint_state(path, sizeof(path), w->k->cfg, name);
 	if (!err)
 		err = sitekey_read_file(path, is_default ? "" : service, uuid, key_id);

@@ -106,7 +106,7 @@ static vcf_err_t start_site(struct server *sv, struct keyset *s)
 	bool is_default = strcmp(s->name, CONFIG_SERVICE_DEFAULT) == 0;
 	char path[4096];
 
-	if (snprintf(path, sizeof(path), "%s%s%s", sv->site_path, is_default ? "" : ".",
+	if (snprintf(path, sizeof(path), "%s%s%s", sv->site_path, is_default ? "" : "@",
 		     is_default ? "" : s->name) >= (int)sizeof(path))
 		return -ENAMETOOLONG;
 	return sitekey_new(&s->site, s->keys, s->reserve, path,
@@ -272,21 +272,40 @@ void keysets_free(struct server *sv)
 
 /* --- a reload --- */
 
-/* Does a helper start with these settings? A service that is down is no reason to refuse. */
-static vcf_err_t try_helper(struct server *sv, const struct config *fresh,
-			    const struct config *service)
+/* A service beside the others, with its first helper only. */
+static vcf_err_t trial_new(struct keyservice **out, struct server *sv,
+			   const struct config *fresh, const struct config *service)
 {
-	auto_keyservice struct keyservice *trial = NULL;
 	struct keysettings ks;
 	vcf_err_t err = keysettings_init(&ks, fresh, service);
 
 	keysettings_spawner(&ks, sv);
 	ks.kc.kept = NULL;
 	if (!err)
-		err = keyservice_new(&trial, &ks.kc);
+		err = keyservice_new(out, &ks.kc);
 	keysettings_fini(&ks);
-	return err ? err
-		   : keycheck_start(&trial, (const char *[]){service->service_name}, 1);
+	return err;
+}
+
+/* Do the helpers start with these settings? A service that is down is no reason to refuse. */
+static vcf_err_t try_helpers(struct server *sv, const struct config *fresh)
+{
+	struct keyservice *trials[CONFIG_SERVICES_MAX];
+	const char *names[CONFIG_SERVICES_MAX];
+	const struct config *service;
+	vcf_err_t err = 0;
+	size_t cnt = 0;
+
+	while (!err && (service = config_service_at(fresh, cnt))) {
+		names[cnt] = service->service_name;
+		err = trial_new(&trials[cnt], sv, fresh, service);
+		cnt += !err;
+	}
+	if (!err)
+		err = keycheck_start(trials, names, cnt);
+	while (cnt)
+		keyservice_free(trials[--cnt]);
+	return err;
 }
 
 struct use {
@@ -343,10 +362,10 @@ vcf_err_t keysets_check(struct server *sv, const struct config *fresh)
 		if (!config_service(fresh, s->name))
 			err = check_unused(sv, s);
 	}
-	for (size_t i = 0; !err && (service = config_service_at(fresh, i)); i++) {
+	for (size_t i = 0; (service = config_service_at(fresh, i)); i++)
 		more += !keyset_get(sv, service->service_name);
-		err = try_helper(sv, fresh, service);
-	}
+	if (!err)
+		err = try_helpers(sv, fresh);
 	if (!err && sv->keyset_cnt + more > SERVER_KEYSETS_MAX) {
 		log_err("services came and went too often: umount and mount");
 		err = -ENOSPC;

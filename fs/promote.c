@@ -31,6 +31,7 @@
 
 #include "crypto/container_rekey.h"
 #include "fs/imagetable.h"
+#include "fs/keyaudit.h"
 #include "fs/keyset.h"
 #include "fs/node.h"
 #include "fs/sitekey.h"
@@ -60,6 +61,7 @@ struct promotion {
 	bool done;		      /* likewise: it has a secret of its own */
 	struct secret *old;	      /* what opens it: its own, or the site's */
 	struct reserved fresh;
+	struct keyaudit audit;
 };
 
 struct promoter {
@@ -341,6 +343,8 @@ static void fetched(void *arg, const struct keyservice_result *res)
 {
 	struct promotion *m = arg;
 
+	keyaudit_fetched(&m->audit, m->path, m->uuid, m->from->name, m->token.key_id,
+			 res);
 	m->err = res->err ? res->err : secret_dup(&m->old, res->secret);
 	post(m, step_take);
 }
@@ -355,6 +359,7 @@ static vcf_err_t fetch(struct promotion *m)
 		return m->err ? m->err : -ECANCELED;
 	if (m->token.derived && sitekey_is(m->from->site, NULL, m->token.key_id))
 		return sitekey_get(m->from->site, &m->old, site_id, site_ready, m);
+	keyaudit_opener(&m->audit); /* nobody; the time */
 	err = keyservice_get(m->from->keys, m->token.key_id, fetched, m);
 	return err ? err : -EINPROGRESS;
 }
@@ -460,6 +465,7 @@ static vcf_err_t change(struct promotion *m, struct image_entry *e,
 		return err;
 	imagetable_rekeyed(m->p->sv->images, e, c, m->path);
 	log_info("%s: has a secret of its own now, %s", m->path, m->fresh.key_id);
+	keyaudit_assigned(&m->audit, m->path, m->uuid, m->to->name, m->fresh.key_id);
 	if (err)
 		log_warn(
 			"%s: the change of its secret is not complete: %s; the next open "

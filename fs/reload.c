@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "fs/config_compare.h"
+#include "fs/keyaudit.h"
 #include "fs/keyset.h"
 #include "fs/treescan.h"
 #include "util/log.h"
@@ -124,6 +125,7 @@ static void exchange(struct server *sv, struct config *cfg, struct rules *rules,
 	if (other)
 		put_in_place(sv, cfg, rules, kept);
 	keysets_settle(sv, cfg);
+	keyaudit_change(cfg);
 	if (!other) { /* logs were rotated */
 		config_free(cfg);
 		free(kept);

@@ -24,6 +24,7 @@
 #include "crypto/kdf.h"
 #include "fs/deferred.h"
 #include "fs/imagetable.h"
+#include "fs/keyaudit.h"
 #include "fs/keyset.h"
 #include "fs/linked.h"
 #include "fs/ops.h"
@@ -118,11 +119,30 @@ static vcf_err_t init_crypto(struct server *sv)
 	return err;
 }
 
+/*
+ * A header that a killed daemon wrote may not be on the disk yet: it must not come to be lost after
+ * the note of its secret was closed.
+ */
+static vcf_err_t settle_headers(struct server *sv)
+{
+	auto_close int fd = -1;
+
+	if (!journal_count(sv->journal, JOURNAL_USING))
+		return 0;
+	fd = openat(sv->rootfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || syncfs(fd) < 0)
+		return -errno;
+	return 0;
+}
+
 /* Everything that needs to know what lies below: recovery, and the refusal of plaintext. */
 static vcf_err_t settle_tree(struct server *sv, const struct server_params *p)
 {
 	struct linked l = {0};
-	vcf_err_t err = linked_scan(&l, sv->rootfd, sv->rules, p->with_plaintext);
+	vcf_err_t err = settle_headers(sv);
+
+	if (!err)
+		err = linked_scan(&l, sv->rootfd, sv->rules, p->with_plaintext);
 
 	if (!err && l.plaintext_cnt && !p->with_plaintext) {
 		log_err("plaintext under encrypt rules, %zu in all: move it aside and "
@@ -139,7 +159,10 @@ static vcf_err_t settle_tree(struct server *sv, const struct server_params *p)
 
 static vcf_err_t start_keys(struct server *sv, const struct server_params *p)
 {
-	vcf_err_t err = journal_open(&sv->journal, p->journal_path);
+	vcf_err_t err = keyaudit_start(sv);
+
+	if (!err)
+		err = journal_open(&sv->journal, p->journal_path);
 
 	if (!err)
 		err = keysets_start(sv, p);
@@ -396,6 +419,7 @@ void server_free(struct server *sv)
 		munmap(sv->handle_entry, STATE_HANDLES_MAX * sizeof(*sv->handle_entry));
 	if (sv->rules)
 		rules_free(sv->rules);
+	keyaudit_stop(sv);
 	reload_free_kept(sv);
 	if (sv->procfd >= 0)
 		close(sv->procfd);

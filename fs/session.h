@@ -184,6 +184,7 @@ enum session_fd {
 	SESSION_FD_BACKING,
 	SESSION_FD_DEVICE,
 	SESSION_FD_PROGRAM, /* the executable that serves */
+	SESSION_FD_AUDIT,   /* the ring of audit lines */
 	SESSION_FD_CNT = 8
 };
 

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <uuid/uuid.h>
 
+#include "fs/keyaudit.h"
 #include "util/crashpoint.h"
 #include "util/io.h"
 #include "util/log.h"
@@ -44,6 +45,7 @@ struct sitekey {
 	char key_id[TOKEN_KEY_ID_MAX + 1]; /* (l) "" while NONE */
 	struct secret *secret;		   /* (l) HAVE */
 	struct waiter *waiters;		   /* (l) */
+	struct keyaudit audit;		   /* BUSY */
 };
 
 enum { FILE_LEN_MAX = UUID_TEXT_LEN + TOKEN_KEY_ID_MAX + TOKEN_SERVICE_MAX + 8 };
@@ -120,7 +122,7 @@ static vcf_err_t write_file(const char *path, const struct reserved *res,
 	auto_close int fd = -1;
 	vcf_err_t err;
 
-	if (snprintf(tmp, sizeof(tmp), "%s.new", path) >= (int)sizeof(tmp))
+	if (snprintf(tmp, sizeof(tmp), "%s~", path) >= (int)sizeof(tmp))
 		return -ENAMETOOLONG;
 	uuid_unparse_lower(res->uuid, uuid);
 	snprintf(text, sizeof(text), "%s %s%s%s\n", uuid, res->key_id,
@@ -219,6 +221,9 @@ static void fetched(void *arg, const struct keyservice_result *res)
 	struct sitekey *k = arg;
 	vcf_err_t err = res->err;
 
+	keyaudit_fetched(&k->audit, "(site secret)", k->uuid,
+			 *k->service ? k->service : CONFIG_SERVICE_DEFAULT, k->key_id,
+			 res);
 	if (err)
 		log_err("site secret: key service: %s %s", strerror(-err), res->text);
 	mutex_lock(&k->lock);
@@ -311,6 +316,7 @@ vcf_err_t sitekey_get(struct sitekey *k, struct secret **out,
 	if (err != -EINPROGRESS || was == SITE_BUSY)
 		return err;
 	if (was == SITE_IDLE) {
+		keyaudit_opener(&k->audit);
 		err = keyservice_get(k->ks, id, fetched, k);
 		if (err)
 			settle(k, err); /* the caller is told as a waiter */

@@ -22,6 +22,7 @@
 #include "fs/mountpoint.h"
 #include "fs/promote.h"
 #include "fs/statusfile.h"
+#include "util/audit.h"
 #include "util/io.h"
 #include "util/log.h"
 
@@ -60,6 +61,8 @@ static void add_image(void *arg, const struct image_entry *e)
 	json_object_object_add(o, "derived", json_object_new_boolean(e->token.derived));
 	add_num(o, "sector_size", e->sector_len);
 	add_num(o, "data_offset", e->data_off);
+	add_num(o, "dev", e->dev);
+	add_num(o, "ino", e->ino);
 	add_num(o, "opens", e->opens);
 	add_num(o, "bytes_read", e->record->bytes_read);
 	add_num(o, "bytes_written", e->record->bytes_written);
@@ -99,6 +102,18 @@ static void add_services(struct server *sv, struct json_object *o)
 		json_object_array_add(all, key_service(s));
 	json_object_object_add(o, "key_service", key_service(keyset_at(sv, 0)));
 	json_object_object_add(o, "key_services", all);
+}
+
+/* Lines that are not written yet, and events that are in none. */
+static void add_audit(struct json_object *o)
+{
+	struct json_object *a = json_object_new_object();
+	uint64_t waiting, lost;
+
+	audit_counts(&waiting, &lost);
+	add_num(a, "waiting", waiting);
+	add_num(a, "lost", lost);
+	json_object_object_add(o, "audit", a);
 }
 
 struct foreign {
@@ -235,6 +250,7 @@ static struct json_object *describe(const struct status_socket *s)
 	add_history(o, s->session);
 	add_counts(sv, o);
 	add_services(sv, o);
+	add_audit(o);
 	json_object_object_add(o, "escrow", escrow(sv));
 	imagetable_each(sv->images, add_image, images);
 	json_object_object_add(o, "images", images);

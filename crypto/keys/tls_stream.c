@@ -177,12 +177,15 @@ void tls_stream_close(struct tls_stream *s)
 	free(s);
 }
 
-/* Nothing is owed to us while it is idle: what can be read then is its end. */
-bool tls_stream_alive(const struct tls_stream *s)
+/* Nothing is owed to us while it is idle: what comes then is its end, or a ticket of TLS 1.3. */
+bool tls_stream_alive(struct tls_stream *s)
 {
 	struct pollfd p = {.fd = s->fd, .events = POLLIN};
+	char byte;
+	size_t n;
 
-	return poll(&p, 1, 0) == 0;
+	return poll(&p, 1, 0) == 0 ||
+	       curl_easy_recv(s->curl, &byte, 1, &n) == CURLE_AGAIN;
 }
 
 /* --- bytes --- */

@@ -43,7 +43,7 @@ NODISCARD vcf_err_t tls_stream_open(struct tls_stream **out, const struct tls_se
 void tls_stream_close(struct tls_stream *s);
 
 /* True while the peer has not ended an idle connection, as far as is known here. */
-bool tls_stream_alive(const struct tls_stream *s);
+bool tls_stream_alive(struct tls_stream *s);
 
 /*
  * Sends, receives exactly len bytes until the deadline (clock_now_ms). 0, or what

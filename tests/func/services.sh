@@ -105,7 +105,7 @@ id=$(key_id_of "$BACK/poor/disk")
 rm "$MNT/poor/disk"
 sleep 1
 test -e "$KEYS/$id" || fail "destroyed by the other service's rule"
-equal "queue" "1 0" "$(vcf_status_get "s['destroy_queue'], s['destroy_unconfigured']" | tr -d '(),')"
+equal "queue" "1 0" "$(vcf_status_get "s['destroy_queue']['waiting'], s['destroy_unconfigured']" | tr -d '(),')"
 ok "each deletes as its own section says"
 
 # A third service comes with a reload, and goes again.
@@ -139,7 +139,7 @@ ok "a service that is needed stays"
 
 vcf_umount
 vcf_mount
-equal "unconfigured" "2 1" "$(vcf_status_get "s['destroy_queue'], s['destroy_unconfigured']" | tr -d '(),')"
+equal "unconfigured" "2 1" "$(vcf_status_get "s['destroy_queue']['waiting'], s['destroy_unconfigured']" | tr -d '(),')"
 must_fail_with "Required key not available" cat "$MNT/three/disk"
 grep -q "three/disk: its key service 'third' is not configured: add a section \\[service third\\]" "$A" ||
 	fail "the section is not named"
@@ -151,7 +151,7 @@ directory = $GOLD.3
 CONFIG
 reload "$accepted.*\\[service third\\]"
 equal "again" third "$(cat "$MNT/three/disk")"
-equal "configured" "2 0" "$(vcf_status_get "s['destroy_queue'], s['destroy_unconfigured']" | tr -d '(),')"
+equal "configured" "2 0" "$(vcf_status_get "s['destroy_queue']['waiting'], s['destroy_unconfigured']" | tr -d '(),')"
 ok "without its section an image does not open, and its secret is left alone; with it, it does"
 
 # One that nobody needs goes.

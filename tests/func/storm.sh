@@ -10,7 +10,11 @@ sed -i 's|^helper = .*|&\nchildren = 16\nreserve = 0\nlinger = 0|' "$CONF"
 n=${STORM_IMAGES:-1000} outage=${STORM_OUTAGE:-20}
 ulimit -n 8192
 
-"$VCF_BUILD/tests/func/makeimages" "$BACK" "$HELPER/secrets" "$n"
+mkdir -m 700 "$HELPER/secrets"
+"$VCF_BUILD/tests/func/makeimages" "$BACK" "$HELPER/secrets" 1 $((n / 2)) &
+half=$!
+"$VCF_BUILD/tests/func/makeimages" "$BACK" "$HELPER/secrets" $((n / 2 + 1)) "$n"
+wait "$half"
 fault get delay=0.05
 vcf_mount
 
@@ -35,7 +39,7 @@ rm "$HELPER/calls"
 ) &
 back=$!
 read -r wall worst bad errors < <(py open_at_once "$MNT" "$n")
-wait $back
+wait "$back"
 equal "opens that failed ($errors)" 0 "$bad"
 vain=$(wc -l <"$HELPER/calls.down")
 # 16 helpers may have one each under way when it opens; a ping at most every 250 ms, soon 2.5 s.

@@ -26,7 +26,7 @@ up
 ok "up after $SECONDS s"
 
 app=(auth-url="$KEYSTONE_URL" ca-file="$CA" application-credential-id="$APP_ID"
-	application-credential-secret-file="$CRED/app")
+	application-credential-secret-file="$CRED/app" login-jitter=0)
 "$VCF_SRC/tests/helper-conformance" "$program" "${app[@]}" || fail "conformance"
 ok "conformance, $SECONDS s"
 "$services/barbican-cases" "$program" "$S" || fail "cases"

@@ -488,17 +488,27 @@ def test_unique_names():
         show("names must be unique", "NAME, NAME#2 ...")
 
 
-def test_offset_ignored():
-    """A server that begins each page with the first id."""
-    proxy = Proxy()
-    ids = b"".join(item(0x420094, 7, f"id-{i}".encode()) for i in range(100))
-    proxy.before[LOCATE] = lambda r: success(LOCATE, ids)
-    proxy.before[ATTRIBUTES] = lambda r: refusal(ATTRIBUTES, 1, "no such key")
-    with start(server=proxy.address) as h:
-        expect(h.items("list") == {}, "list")
-        expect((proxy.seen.count(LOCATE), proxy.seen.count(ATTRIBUTES)) == (3, 100),
-               f"{proxy.seen.count(LOCATE)} pages, {proxy.seen.count(ATTRIBUTES)} keys")
-        show("pages are all the same one", "the whole list is asked for")
+def test_pages():
+    """Pages of a list, and a server that begins each of them with the first id."""
+    def value(request, tag):
+        at = request.find(struct.pack(">I", tag << 8 | 2))
+        return struct.unpack(">I", request[at + 8:at + 12])[0] if at >= 0 else 0
+
+    def pages(request, heed=1):
+        begin, most = heed * value(request, 0x4200d4), value(request, 0x42004f) or 250
+        ids = [f"id-{i}" if i % 10 else "not {ours}" for i in range(250)][begin:begin + most]
+        return success(LOCATE, b"".join(item(0x420094, 7, i.encode()) for i in ids))
+
+    for what, heed, locates in ("a list of 250 in pages of 100", 1, 4), \
+            ("pages that are all the first one", 0, 3):
+        proxy = Proxy()
+        proxy.before[LOCATE] = lambda r, h=heed: pages(r, h)
+        proxy.before[ATTRIBUTES] = lambda r: refusal(ATTRIBUTES, 1, "no such key")
+        with start(server=proxy.address) as h:
+            expect(h.items("list") == {}, "list")
+        counts = proxy.seen.count(LOCATE), proxy.seen.count(ATTRIBUTES)
+        expect(counts == (locates, 225), f"{what}: {counts}")
+        show(what, f"{counts[0]} Locates, {counts[1]} keys looked at")
 
 
 def test_memory():
