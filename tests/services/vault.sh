@@ -55,7 +55,7 @@ round_trip() { # COUNT
 	done
 }
 
-queued() { vcf_status_get 'q if isinstance(q := s["destroy_queue"], int) else len(q)'; }
+queued() { vcf_status_get 's["destroy_queue"]["waiting"]'; }
 queue_is_empty() { [ "$(queued)" = 0 ]; }
 
 conforms "${approle[@]}"
