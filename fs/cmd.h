@@ -154,9 +154,10 @@ int cmd_help(int argc, char **argv);
 	"  reap -c CONFIG --hosts NAME,... [--max-age 1d] FILE... > RECEIPTS\n"               \
 	"                                    destroys what is due on hosts that may not\n"    \
 	"  reaped MOUNT RECEIPTS             closes what was destroyed elsewhere\n"           \
-	"  escrow-keygen FILE                makes a key pair for [escrow] public-key: the\n" \
-	"                                    private key in FILE, which is for no node,\n"    \
-	"                                    the public one in FILE.pub"
+	"  escrow-keygen FILE                makes a key pair for [escrow] public-key:\n"     \
+	"                                    the private key in FILE, for no node to have,\n" \
+	"                                    the public one in FILE.pub\n"                    \
+	"list, orphans and reap take --service NAME where there are several."
 #define CMD_HELP_USAGE "[COMMAND | config]"
 #define CMD_HELP_HELP                                                                    \
 	"Lists the commands, or explains one. help config explains all options of\n"     \

@@ -288,6 +288,31 @@ static int check_hosts(const struct inventory *inv, const char *hosts)
 	return faults;
 }
 
+/* Of two machines with one name, one may be missing. */
+static int check_names(const struct inventory *inv)
+{
+	int faults = 0;
+
+	for (size_t i = 1; i < inv->host_cnt; i++) {
+		const struct inventory_host *a = inv->hosts[i - 1], *b = inv->hosts[i];
+
+		if (strcmp(a->name, b->name) != 0 ||
+		    strcmp(json_text(a->head, "host_id"),
+			   json_text(b->head, "host_id")) == 0)
+			continue;
+		log_err("%s, %s: two machines are called %s", a->file, b->file, a->name);
+		faults++;
+	}
+	return faults;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct inventory_host *const *x = a, *const *y = b;
+
+	return strcmp((*x)->name, (*y)->name);
+}
+
 static int by_key(const void *a, const void *b)
 {
 	const struct inventory_use *const *x = a, *const *y = b;
@@ -323,6 +348,9 @@ vcf_err_t inventory_check(struct inventory *inv, const struct inventory_demand *
 	int faults = check_hosts(inv, d->hosts);
 	vcf_err_t err;
 
+	if (inv->host_cnt)
+		qsort(inv->hosts, inv->host_cnt, sizeof(*inv->hosts), by_name);
+	faults += check_names(inv);
 	for (size_t i = 0; i < inv->host_cnt; i++)
 		faults +=
 			check_host(inv->hosts[i], d) + check_folders(inv, inv->hosts[i]);

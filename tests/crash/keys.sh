@@ -31,7 +31,7 @@ for point in confirm-added journal-written; do
 	kept=$(key_id_of "$BACK/b")
 	printf %064d 0 >"$KEYS/$id"
 	rm "$MNT/a"
-	wait_for 20 queue_is "(0, 1)" || fail "not parked"
+	wait_for 20 queue_is "0 1" || fail "not parked"
 	arm "$point"
 	keys confirm --destroy "$MNT" a >/dev/null 2>&1 || true
 	wait_for 10 died || fail "$point was not passed"
@@ -40,7 +40,7 @@ for point in confirm-added journal-written; do
 	gone() { [ ! -e "$KEYS/$id" ]; }
 	wait_for 20 gone || fail "$point: the secret stays"
 	keys drop-suspect --forget "$MNT" a >/dev/null 2>&1 || true
-	wait_for 20 queue_is "(0, 0)" || fail "$point: left: $(keys pending "$MNT")"
+	wait_for 20 queue_is "0 0" || fail "$point: left: $(keys pending "$MNT")"
 	[ -e "$KEYS/$kept" ] || fail "$point: another secret was destroyed"
 	equal "content" "content b" "$(cat "$MNT/b")"
 	ok "$point"

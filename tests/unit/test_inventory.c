@@ -32,6 +32,7 @@ struct made {
 	int age_s;
 	bool incomplete;
 	int wrong_count;
+	const char *id;
 };
 
 static const struct made good = {"one", "s", "default", "f", "f", 60, false, 0};
@@ -70,6 +71,7 @@ static const char *make(const char *name, const struct made *m, const char *cons
 		cnt++;
 	ck_assert_int_eq(jsonlines_new(&w, f), 0);
 	json_put_text(o, "host", m->host);
+	json_put_text(o, "host_id", m->id ? m->id : "");
 	json_put_text(o, "site", m->site);
 	put_texts(o, "services", m->service);
 	json_put_text(o, "folder", m->folder);
@@ -170,6 +172,9 @@ START_TEST(several)
 	ck_assert_int_eq(inventory_read(inv, make("c", &other, some)), 0);
 	ck_assert_int_eq(inventory_check(inv, &d), 0);
 	ck_assert_int_eq(inventory_oldest(inv), NOW - 100);
+	two.id = "another machine";
+	ck_assert_int_eq(inventory_read(inv, make("d", &two, some)), 0);
+	ck_assert_int_eq(inventory_check(inv, &d), -EPERM);
 }
 END_TEST
 

@@ -991,6 +991,60 @@ START_TEST(program_names)
 }
 END_TEST
 
+/* A list is as long as it is: neither limit of time counts while items come. */
+static const struct {
+	const char *mode, *prefix;
+	vcf_err_t err;
+	int items, lists;
+} list_rows[] = {
+	{"", "p", 0, 6, 1},
+	{"", NULL, 0, 6, 1},
+	{"list-slow", "p", 0, 6, 1},   /* 1.5 s; a try has 0.5 s, all of it 1 s */
+	{"list-broken", "p", 0, 6, 2}, /* what came before is forgotten */
+	{"list-other", "p", -ETIMEDOUT, 0, 0},
+	{"down", "p", -ETIMEDOUT, 0, 0},
+};
+
+static void count_item(void *arg, const struct keyservice_item *item)
+{
+	char label[8];
+	int *cnt = arg;
+
+	if (!item) {
+		*cnt = 0;
+		return;
+	}
+	snprintf(label, sizeof(label), "%d", *cnt);
+	ck_assert_str_eq(item->label + strspn(item->label, "p"), label);
+	ck_assert_str_eq(item->created, "2026-01-01T00:00:00Z");
+	++*cnt;
+}
+
+START_TEST(lists)
+{
+	static struct fixture f;
+	struct setting set = {.mode = list_rows[_i].mode,
+			      .times = "1",
+			      .timeout_s = 1,
+			      .request_timeout_ms = 500};
+	int items = 0;
+
+	open_fixture(&f, &set);
+	if (strcmp(set.mode, "down") == 0)
+		set_down(&f, true);
+	ck_assert_int_eq(keyservice_list(f.ks, list_rows[_i].prefix, count_item, &items,
+					 on_done, &f),
+			 0);
+	wait_over(&f);
+	ck_assert_int_eq(f.err, list_rows[_i].err);
+	if (!f.err) {
+		ck_assert_int_eq(items, list_rows[_i].items);
+		ck_assert_int_eq(counted(&f, "lists"), list_rows[_i].lists);
+	}
+	close_fixture(&f);
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *s = suite_create("keyservice");
@@ -1001,6 +1055,7 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(t, new_secrets, 0, ROWS(new_rows));
 	tcase_add_test(t, new_derived);
 	tcase_add_test(t, other_verbs);
+	tcase_add_loop_test(t, lists, 0, ROWS(list_rows));
 	tcase_add_test(t, many);
 	tcase_add_test(t, coalescing);
 	tcase_add_test(t, breaker);
