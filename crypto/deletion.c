@@ -213,6 +213,8 @@ static int recover_one(void *arg, const struct journal_entry *e)
 	if (e->state != JOURNAL_USING && e->state != JOURNAL_DELETING &&
 	    e->state != JOURNAL_UNLINKED && e->state != JOURNAL_WIPED && !waits)
 		return 0;
+	if (rec->cfg->is_mine && !rec->cfg->is_mine(rec->cfg->is_mine_arg, e->service))
+		return 0;
 	if (rec->is_linked(rec->arg, e->uuid)) {
 		if (e->state != JOURNAL_USING)
 			log_info("%s: its deletion is cancelled: the container is there",

@@ -42,6 +42,12 @@ struct deletion_config {
 	vcf_err_t (*in_use)(void *arg, const struct journal_entry *entries, size_t cnt,
 			    bool *in_use);
 	void *in_use_arg;
+	/*
+	 * For deletion_recover(): is an entry of this service one to settle by this
+	 * configuration? NULL: all are.
+	 */
+	bool (*is_mine)(void *arg, const char *service);
+	void *is_mine_arg;
 };
 
 /*

@@ -8,6 +8,7 @@
 #include <uuid/uuid.h>
 
 #include "crypto/container.h"
+#include "crypto/deletion_check.h"
 #include "crypto/worker.h"
 #include "util/clock.h"
 #include "util/crashpoint.h"
@@ -226,6 +227,21 @@ static void unclaim(struct deletion_queue *q)
 	q->busy_id = 0;
 }
 
+/* A service that only wraps secrets has nothing to destroy, and must not be said to have. */
+static void say_destroyed(struct deletion_queue *q, const struct journal_entry *e,
+			  const char *id)
+{
+	struct keyservice_status st;
+
+	keyservice_get_status(q->ks, &st);
+	if (st.caps & KEY_CAP_WRAPPED)
+		log_info("%s: its secret was wrapped by %s and went with its header; the "
+			 "service itself cannot forget it",
+			 e->path, e->service);
+	else
+		log_info("%s: its secret %s at %s is destroyed", e->path, id, e->service);
+}
+
 static void end_destroy(struct deletion_queue *q, const struct journal_entry *e,
 			const char *id, vcf_err_t err, const char *text)
 {
@@ -236,7 +252,7 @@ static void end_destroy(struct deletion_queue *q, const struct journal_entry *e,
 			failed(q, e, err, text);
 		return;
 	}
-	log_info("%s: its secret %s at %s is destroyed", e->path, id, e->service);
+	say_destroyed(q, e, id);
 	note_success(q);
 	end_entry(q, e, JOURNAL_CLOSED);
 }
@@ -284,28 +300,6 @@ static void settle_leftover(struct deletion_queue *q, const struct journal_entry
 		destroy(q, e, a.id);
 }
 
-/* Does the saved header say that it is this entry's, and is the secret its own? */
-static vcf_err_t check_header(const struct journal_entry *e, const void *hdr,
-			      const struct secret *secret)
-{
-	auto_container struct container *c = NULL;
-	vcf_err_t err = container_load_saved(&c, hdr, CONTAINER_PEEK_LEN, e->path);
-
-	if (err)
-		return err;
-	if (strcmp(container_token(c)->key_id, e->key_id) != 0 ||
-	    strcmp(container_token(c)->service, e->service) != 0 ||
-	    memcmp(container_subject(c)->uuid, e->uuid, UUID_LEN) != 0)
-		return -EBADMSG;
-	return container_mac_check(c, secret);
-}
-
-/* Errors that say nothing of the header. */
-static bool passing(vcf_err_t err)
-{
-	return err == -ENOMEM || err == -EINTR || err == -EAGAIN;
-}
-
 static void settle_container(struct deletion_queue *q, const struct journal_entry *e,
 			     const void *hdr)
 {
@@ -323,12 +317,12 @@ static void settle_container(struct deletion_queue *q, const struct journal_entr
 		return;
 	}
 	CRASHPOINT("destroy-get");
-	err = check_header(e, hdr, a.secret);
+	err = deletion_check_header(e, hdr, a.secret);
 	secret_free(a.secret);
 	CRASHPOINT("destroy-checked");
 	if (!err)
 		destroy(q, e, e->key_id);
-	else if (passing(err))
+	else if (deletion_check_passing(err))
 		failed(q, e, err, "");
 	else
 		suspect(q, e, "the saved header does not belong to this secret");
@@ -345,7 +339,7 @@ static void settle(struct deletion_queue *q, const struct journal_entry *e)
 		settle_leftover(q, e);
 	else if (!err)
 		settle_container(q, e, hdr);
-	else if (passing(err))
+	else if (deletion_check_passing(err))
 		failed(q, e, err, "");
 	else
 		suspect(q, e, "its saved header cannot be read");

@@ -229,6 +229,18 @@ void keyqueue_expire(struct keyqueue *q, uint64_t now_ms, const char *reason)
 	}
 }
 
+void keyqueue_extend(struct keyqueue *q, struct keyjob *job, uint64_t deadline_ms)
+{
+	SCOPED_LOCK(&q->lock);
+
+	if (job->deadline_ms < deadline_ms)
+		job->deadline_ms = deadline_ms;
+	for (struct keywaiter *w = job->waiters; w; w = w->next) {
+		if (w->deadline_ms < deadline_ms)
+			w->deadline_ms = deadline_ms;
+	}
+}
+
 static uint64_t min_ms(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;

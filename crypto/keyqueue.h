@@ -66,6 +66,9 @@ void keyqueue_finish(struct keyqueue *q, struct keyjob *job);
  */
 void keyqueue_expire(struct keyqueue *q, uint64_t now_ms, const char *reason);
 
+/* The waiters of a busy job wait until then, at least. */
+void keyqueue_extend(struct keyqueue *q, struct keyjob *job, uint64_t deadline_ms);
+
 /* The next time at which a deadline or a pause ends; UINT64_MAX if there is none. */
 uint64_t keyqueue_next_ms(struct keyqueue *q, uint64_t now_ms);
 

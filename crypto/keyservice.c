@@ -12,8 +12,6 @@
 #include "crypto/keyservice_impl.h"
 #include "util/clock.h"
 
-enum { LIST_MAX_MS = 3600 * 1000 };
-
 DEFINE_AUTO(settings, struct settings *, keyservice_settings_free)
 #define auto_settings __attribute__((cleanup(cleanup_settings)))
 
@@ -57,14 +55,31 @@ static void adopt_children(struct keyservice *ks)
 	for (unsigned int i = 0; i < cfg->kept_cnt && cfg->kept; i++) {
 		struct keyservice_helper *record = &cfg->kept[i];
 
-		if (!record->pid)
-			continue;
+		if (!record->pid || record->config != cfg->kept_config)
+			continue; /* none, or another service's */
 		if (adopt_child(ks, record) == 0)
 			ks->child_cnt++;
 		else
 			keychild_end(cfg, record);
 	}
 	keyservice_note_running(ks);
+}
+
+void keyservice_end_strays(const struct keyservice_config *cfg, const uint32_t *configs,
+			   size_t cnt)
+{
+	struct keyservice_config own = *cfg;
+
+	if (!own.spawn)
+		own.reap = keyservice_reap;
+	for (unsigned int i = 0; own.kept && i < own.kept_cnt; i++) {
+		size_t k = 0;
+
+		while (k < cnt && configs[k] != own.kept[i].config)
+			k++;
+		if (own.kept[i].pid && k == cnt)
+			keychild_end(&own, &own.kept[i]);
+	}
 }
 
 /* All but the thread. */
@@ -192,9 +207,7 @@ void keyservice_free(struct keyservice *ks)
 static vcf_err_t submit(struct keyservice *ks, struct keyjob **job,
 			keyservice_done_fn *done, void *arg)
 {
-	uint64_t all_ms =
-		(*job)->verb == KEY_LIST ? LIST_MAX_MS : ks->timeout_s * UINT64_C(1000);
-	uint64_t deadline = clock_now_ms() + all_ms;
+	uint64_t deadline = clock_now_ms() + ks->timeout_s * UINT64_C(1000);
 	vcf_err_t err = keyqueue_add(&ks->queue, *job, done, arg, deadline);
 
 	if (err)

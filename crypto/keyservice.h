@@ -87,8 +87,9 @@ struct keyservice_config {
 	keyservice_reap_fn *reap;
 	void *spawn_arg;
 	/*
-	 * Records of helpers, or NULL: those that are idle and have this kept_config are taken
-	 * over by keyservice_new(), the others end.
+	 * Records of helpers, or NULL: of those with this kept_config, idle ones are taken over
+	 * by keyservice_new(), the others end. Several services may share the records; what
+	 * none of them wants is for keyservice_end_strays().
 	 */
 	struct keyservice_helper *kept;
 	unsigned int kept_cnt;
@@ -125,6 +126,13 @@ NODISCARD vcf_err_t keyservice_find_program(char *dst, size_t room, const char *
 /* Copies what it needs of the configuration; helpers start on demand. */
 NODISCARD vcf_err_t keyservice_new(struct keyservice **out,
 				   const struct keyservice_config *cfg);
+
+/*
+ * Ends the helpers in cfg's records that have none of these configurations, before the services
+ * that share the records are made. Only spawn, reap and the records are read of cfg.
+ */
+void keyservice_end_strays(const struct keyservice_config *cfg, const uint32_t *configs,
+			   size_t cnt);
 
 /*
  * The same with the spawn and reap functions of another one, which need not outlive it. Its

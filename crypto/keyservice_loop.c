@@ -214,6 +214,15 @@ static struct keyjob *next_job(struct keyservice *ks, uint64_t now)
 	return job;
 }
 
+/* Each line is a sign of life, for the helper and for the whole. */
+static void go_on_listing(struct keyservice *ks, struct keychild *c)
+{
+	uint64_t now = clock_now_ms();
+
+	c->deadline_ms = now + c->cfg->request_timeout_ms;
+	keyqueue_extend(&ks->queue, c->job, now + ks->timeout_s * UINT64_C(1000));
+}
+
 /* One answer line for a busy helper. False if the helper is to be replaced. */
 static bool take_reply(struct keyservice *ks, struct keychild *c, struct key_reply *r)
 {
@@ -226,8 +235,8 @@ static bool take_reply(struct keyservice *ks, struct keychild *c, struct key_rep
 	}
 	ks->streak = 0;
 	if (verdict == KEYJOB_MORE) {
-		if (job->verb == KEY_LIST) /* each line is a sign of life */
-			c->deadline_ms = clock_now_ms() + c->cfg->request_timeout_ms;
+		if (job->verb == KEY_LIST)
+			go_on_listing(ks, c);
 		return true;
 	}
 	keychild_done(c);

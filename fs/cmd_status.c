@@ -50,9 +50,26 @@ static void print_secrets(struct json_object *o)
 		       num(escrow, "without"));
 }
 
+/* next_due is null where nothing waits. */
+static void print_queue(struct json_object *q)
+{
+	struct json_object *due;
+
+	printf("  to be destroyed %" PRIu64 ", suspect %" PRIu64, num(q, "waiting"),
+	       num(q, "suspect"));
+	if (json_object_object_get_ex(q, "next_due", &due) && due)
+		printf(", next due %s", json_object_get_string(due));
+	if (strcmp(str(q, "destroyer"), "controller") == 0)
+		printf(", by the controller");
+	if (num(q, "paused_s"))
+		printf(", paused for %" PRIu64 " s", num(q, "paused_s"));
+	printf("%s%s\n", *str(q, "last_error") ? ", last error: " : "",
+	       str(q, "last_error"));
+}
+
 static void print_mount(struct json_object *o)
 {
-	struct json_object *images = NULL, *ks = NULL, *gone = NULL;
+	struct json_object *images = NULL, *ks = NULL, *gone = NULL, *queue = NULL;
 
 	printf("%s  (%s)\n", str(o, "mountpoint"), str(o, "backing"));
 	printf("  version %s, up %" PRIu64 " s, keeper %" PRIu64 ", server %" PRIu64
@@ -71,11 +88,11 @@ static void print_mount(struct json_object *o)
 		       *str(ks, "last_error") ? ", last error: " : "",
 		       str(ks, "last_error"));
 	printf("  nodes %" PRIu64 ", handles %" PRIu64 ", keys %" PRIu64
-	       ", waiting for keys %" PRIu64 ", to be destroyed %" PRIu64
-	       ", suspect %" PRIu64 "\n",
-	       num(o, "nodes"), num(o, "handles"), num(o, "keys"), num(o, "parked"),
-	       num(o, "destroy_queue"), num(o, "suspects"));
+	       ", waiting for keys %" PRIu64 "\n",
+	       num(o, "nodes"), num(o, "handles"), num(o, "keys"), num(o, "parked"));
 	print_secrets(o);
+	if (json_object_object_get_ex(o, "destroy_queue", &queue))
+		print_queue(queue);
 	if (!json_object_object_get_ex(o, "images", &images))
 		return;
 	for (size_t i = 0; i < json_object_array_length(images); i++)

@@ -53,6 +53,9 @@ const struct config_option config_options[] = {
 	 RULE_HELP "."},
 	{"rules", "passthrough", CONFIG_RULE, NO_FIELD, 0, 0, NULL, NULL,
 	 "Files that stay in the clear: " RULE_HELP "."},
+	{"rules", "service", CONFIG_SERVICE_RULE, NO_FIELD, 0, 0, NULL, NULL,
+	 "NAME GLOB: new images there have their secrets at the key service of [service "
+	 "NAME]; the first one that matches decides, the default is [key-service]."},
 	{"rules", "bind", CONFIG_REGEX, FIELD(bind), 0, 0, NULL, NULL,
 	 "Perl-compatible expression on the path; its first group names the instance that "
 	 "an image is bound to."},
@@ -193,6 +196,30 @@ static void print_rules(const struct config *c, FILE *to)
 			c->rules[i].glob);
 }
 
+static void print_service_rules(const struct config *c, FILE *to)
+{
+	for (size_t i = 0; i < c->service_rule_cnt; i++)
+		fprintf(to, "service = %s %s\n", c->service_rules[i].service,
+			c->service_rules[i].glob);
+}
+
+/* Of helpers' options the names only. */
+static void print_service(const struct config *c, FILE *to)
+{
+	fprintf(to, "\n[service %s]\n", c->service_name);
+	for (size_t i = 0; i < config_option_cnt; i++) {
+		const struct config_option *o = &config_options[i];
+
+		if (strcmp(o->section, "key-service") != 0)
+			continue;
+		fprintf(to, "%s = ", o->name);
+		print_value(c, o, to);
+		fputc('\n', to);
+	}
+	for (size_t i = 0; i < c->helper_option_cnt; i++)
+		fprintf(to, "; %s is set\n", c->helper_options[i].name);
+}
+
 static void print_helper_options(const struct config *c, FILE *to)
 {
 	const char *section = "";
@@ -218,10 +245,16 @@ void config_print(const struct config *c, FILE *to)
 				print_rules(c, to);
 			continue;
 		}
+		if (o->type == CONFIG_SERVICE_RULE) {
+			print_service_rules(c, to);
+			continue;
+		}
 		fprintf(to, "%s = ", o->name);
 		print_value(c, o, to);
 		fputc('\n', to);
 	}
+	for (size_t i = 0; i < c->service_cnt; i++)
+		print_service(c->services[i], to);
 	print_helper_options(c, to);
 }
 
@@ -237,6 +270,7 @@ static const char *type_name(enum config_type type)
 		[CONFIG_DURATION] = "duration (s, m, h, d, w)",
 		[CONFIG_CHOICE] = "",
 		[CONFIG_RULE] = "pattern, repeatable",
+		[CONFIG_SERVICE_RULE] = "name and pattern, repeatable",
 	};
 
 	return names[type];
@@ -269,6 +303,10 @@ void config_print_help(FILE *to)
 			fprintf(to, "; default %s", o->default_value);
 		fprintf(to, "\n      %s\n", o->help);
 	}
+	fputs("\n[service NAME]\n  Another key service, with the options of [key-service]; "
+	      "what is none of those goes to its helper, on top of the helper's own "
+	      "section.\n",
+	      to);
 	fputs("\nThe options of a key helper stand in the section of its name, as "
 	      "[file], "
 	      "and are handed to it as they are.\n",

@@ -19,6 +19,7 @@
 #include <uuid/uuid.h>
 
 #include "crypto/container_rekey.h"
+#include "fs/keyset.h"
 #include "fs/node.h"
 #include "fs/ops.h"
 #include "fs/promote.h"
@@ -31,7 +32,8 @@ struct imagejob {
 	struct job job; /* must be first */
 	struct server *sv;
 	struct image_entry *e;
-	int pathfd; /* O_PATH of the file */
+	int pathfd;		/* O_PATH of the file */
+	struct keyset *service; /* where its secret is */
 	enum file_class cls;
 	char path[STATE_PATH_MAX];
 	char context[TOKEN_CONTEXT_MAX + 1];
@@ -230,13 +232,13 @@ static vcf_err_t fetch(struct imagejob *j)
 
 	if (j->err)
 		return j->err;
-	if (t->derived && sitekey_is(j->sv->site, NULL, t->key_id)) {
-		err = sitekey_get(j->sv->site, &j->secret, site_id, site_ready, j);
+	if (t->derived && sitekey_is(j->service->site, NULL, t->key_id)) {
+		err = sitekey_get(j->service->site, &j->secret, site_id, site_ready, j);
 		if (!err)
 			post(j, step_unlock);
 		return err;
 	}
-	err = keyservice_get(j->sv->keyservice, t->key_id, fetched, j);
+	err = keyservice_get(j->service->keys, t->key_id, fetched, j);
 	return err ? err : -EINPROGRESS;
 }
 
@@ -253,9 +255,11 @@ static vcf_err_t check_token(struct imagejob *j)
 {
 	const struct token *t = container_token(j->c);
 
-	if (strcmp(t->service, j->sv->cfg->service_name) != 0) {
-		log_err("%s: its key service '%s' is not configured", j->path,
-			t->service);
+	j->service = keyset_get(j->sv, t->service);
+	if (!j->service) {
+		log_err("%s: its key service '%s' is not configured: add a section "
+			"[service %s]",
+			j->path, t->service, t->service);
 		return -ENOKEY;
 	}
 	/* Asked before the key is fetched: the service hears nothing of a moved container. */
@@ -300,7 +304,8 @@ static vcf_err_t before_magic(void *arg)
 
 	if (j->cls == CLASS_DERIVED)
 		return 0;
-	return reserve_using(j->sv->reserve, &j->reserved, j->e->dev, j->e->ino, j->path);
+	return reserve_using(j->service->reserve, &j->reserved, j->e->dev, j->e->ino,
+			     j->path);
 }
 
 /* Fills what the new container needs. -EINPROGRESS: step_take will be posted again. */
@@ -312,10 +317,10 @@ static vcf_err_t take_secret(struct imagejob *j, struct container_params *p,
 	if (j->cls == CLASS_DERIVED) {
 		t->derived = true;
 		uuid_generate_random(p->uuid);
-		err = sitekey_get(j->sv->site, &j->secret, t->key_id, ready, j);
+		err = sitekey_get(j->service->site, &j->secret, t->key_id, ready, j);
 		return err ? err : derive(&j->secret, p->uuid);
 	}
-	err = reserve_take(j->sv->reserve, &j->reserved, ready, j);
+	err = reserve_take(j->service->reserve, &j->reserved, ready, j);
 	if (err)
 		return err;
 	memcpy(p->uuid, j->reserved.uuid, UUID_LEN);
@@ -371,9 +376,9 @@ static vcf_err_t write_header(struct imagejob *j, const struct container_params 
 static void settle_secret(struct imagejob *j)
 {
 	if (j->carried == CARRIED_YES)
-		reserve_used(j->sv->reserve, &j->reserved);
+		reserve_used(j->service->reserve, &j->reserved);
 	else if (j->carried == CARRIED_NO)
-		reserve_put_back(j->sv->reserve, &j->reserved);
+		reserve_put_back(j->service->reserve, &j->reserved);
 	else
 		log_warn("%s: its header could neither be written nor taken back",
 			 j->path);
@@ -405,7 +410,11 @@ static vcf_err_t create(struct imagejob *j)
 
 	if (j->err || j->sv->stopping)
 		return j->err ? j->err : -ECANCELED;
-	TEXT_CUT(t.service, cfg->service_name);
+	if (!j->service) /* else the wait for its secret is over */
+		j->service = keyset_get(j->sv, rules_service(j->sv->rules, j->path));
+	if (!j->service)
+		return -ENOKEY; /* just taken away by a reload */
+	TEXT_CUT(t.service, j->service->name);
 	memcpy(t.context, j->context, sizeof(t.context));
 	err = take_secret(j, &p, &t, secret_ready);
 	if (err)

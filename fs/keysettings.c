@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "fs/config_compare.h"
+#include "fs/server.h"
+#include "util/hash.h"
 #include "util/log.h"
 
 /* One try's share of the whole time: a helper that hangs should leave time for another one. */
@@ -46,26 +48,43 @@ static vcf_err_t find_user(struct keyservice_config *kc, const char *name)
 	return 0;
 }
 
-vcf_err_t keysettings_init(struct keysettings *s, const struct config *cfg)
+uint32_t keysettings_digest(const struct config *cfg, const struct config *service)
+{
+	return (uint32_t)hash_fnv1a(config_digest(cfg), service->service_name,
+				    strlen(service->service_name));
+}
+
+void keysettings_spawner(struct keysettings *s, const struct server *sv)
+{
+	s->kc.spawn = sv->spawn;
+	s->kc.reap = sv->reap;
+	s->kc.spawn_arg = sv->spawn_arg;
+	s->kc.kept = sv->own_session ? NULL : sv->session->head->helpers;
+	s->kc.kept_cnt = SESSION_HELPERS_MAX;
+}
+
+vcf_err_t keysettings_init(struct keysettings *s, const struct config *cfg,
+			   const struct config *service)
 {
 	vcf_err_t err =
-		keyservice_find_program(s->program, sizeof(s->program), cfg->helper);
+		keyservice_find_program(s->program, sizeof(s->program), service->helper);
 
 	s->options = NULL;
+	memset(&s->kc, 0, sizeof(s->kc));
 	if (err)
 		return -ENOTCONN; /* it was logged why */
 	s->kc = (struct keyservice_config){
-		.name = cfg->service_name,
+		.name = service->service_name,
 		.helper = s->program,
-		.children = (unsigned int)cfg->children,
-		.timeout_s = (unsigned int)cfg->timeout_s,
-		.request_timeout_ms = try_ms(cfg),
-		.kept_config = (uint32_t)config_digest(cfg),
+		.children = (unsigned int)service->children,
+		.timeout_s = (unsigned int)service->timeout_s,
+		.request_timeout_ms = try_ms(service),
+		.kept_config = keysettings_digest(cfg, service),
 	};
-	err = find_user(&s->kc, cfg->helper_user);
+	err = find_user(&s->kc, service->helper_user);
 	if (err)
 		return err;
-	err = config_helper_section(cfg, &s->options, &s->kc.option_cnt);
+	err = config_service_options(cfg, service, &s->options, &s->kc.option_cnt);
 	s->kc.options = s->options;
 	return err;
 }

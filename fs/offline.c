@@ -54,6 +54,16 @@ static bool file_has_uuid(const char *path, const unsigned char uuid[UUID_LEN])
 	       fdatasync(fd) == 0;
 }
 
+/* The service of that name, or NULL. */
+static struct keyservice *service_of(const struct offline *o, const char *name)
+{
+	for (size_t i = 0; i < o->service_cnt; i++) {
+		if (strcmp(o->services[i].name, name) == 0)
+			return o->services[i].ks;
+	}
+	return NULL;
+}
+
 /* 0: nothing of that label is at the service any more. */
 static vcf_err_t destroy_label(struct keyservice *ks, const unsigned char uuid[UUID_LEN])
 {
@@ -61,6 +71,8 @@ static vcf_err_t destroy_label(struct keyservice *ks, const unsigned char uuid[U
 	char label[UUID_TEXT_LEN + 1], id[TOKEN_KEY_ID_MAX + 1];
 	vcf_err_t err;
 
+	if (!ks)
+		return -ENOKEY;
 	uuid_unparse_lower(uuid, label);
 	err = keyservice_find_sync(ks, label, &got);
 	if (err)
@@ -78,7 +90,7 @@ static int settle_entry(void *arg, const struct journal_entry *e)
 
 	uuid_unparse_lower(e->uuid, label);
 	if (e->state != JOURNAL_USING || !file_has_uuid(e->path, e->uuid))
-		err = destroy_label(o->ks, e->uuid);
+		err = destroy_label(service_of(o, e->service), e->uuid);
 	if (err)
 		log_warn("the secret %s of a run that was cut short is still at the key "
 			 "service: %s",
@@ -111,20 +123,41 @@ static vcf_err_t open_journal(struct offline *o)
 	return journal_open(&o->journal, path);
 }
 
+static vcf_err_t connect_service(struct offline *o, const struct config *service)
+{
+	struct keysettings s = {0};
+	vcf_err_t err = keysettings_init(&s, o->cfg, service);
+
+	s.kc.children = 1;
+	if (!err)
+		err = keyservice_new(&o->services[o->service_cnt].ks, &s.kc);
+	keysettings_fini(&s);
+	if (!err)
+		o->services[o->service_cnt++].name = service->service_name;
+	return err;
+}
+
+/* Helpers start when they are asked something. */
+static vcf_err_t connect_services(struct offline *o)
+{
+	const struct config *service;
+	vcf_err_t err = 0;
+
+	for (size_t i = 0; !err && (service = config_service_at(o->cfg, i)); i++)
+		err = connect_service(o, service);
+	return err;
+}
+
 int offline_init(struct offline *o, const char *command, const struct config *cfg,
 		 const char *runtime)
 {
-	struct keysettings s;
 	vcf_err_t err;
 
 	*o = (struct offline){.command = command, .runtime = runtime, .cfg = cfg};
 	err = config_make_rules(cfg, &o->rules);
 	if (err)
 		return EXIT_CONFIG;
-	err = keysettings_init(&s, cfg);
-	if (!err)
-		err = keyservice_new(&o->ks, &s.kc);
-	keysettings_fini(&s);
+	err = connect_services(o);
 	if (err)
 		return fail(o, EXIT_KEYSERVICE, "the key service cannot be used", err);
 	err = open_journal(o);
@@ -139,8 +172,8 @@ void offline_fini(struct offline *o)
 {
 	if (o->journal)
 		journal_close(o->journal);
-	if (o->ks)
-		keyservice_free(o->ks);
+	while (o->service_cnt)
+		keyservice_free(o->services[--o->service_cnt].ks);
 	rules_free(o->rules);
 }
 
@@ -256,17 +289,18 @@ vcf_err_t offline_fetch(struct offline *o, const struct offline_file *f,
 			struct secret **secret)
 {
 	const struct token *t = container_token(f->c);
+	struct keyservice *ks = service_of(o, t->service);
 	struct keyservice_sync got = {0};
 	auto_secret struct secret *base = NULL;
 	vcf_err_t err;
 
-	if (strcmp(t->service, o->cfg->service_name) != 0) {
+	if (!ks) {
 		fprintf(stderr,
 			"vmcryptfs %s: %s: its key service '%s' is not configured\n",
 			o->command, f->path, t->service);
 		return -ENOKEY;
 	}
-	err = keyservice_get_sync(o->ks, t->key_id, &got);
+	err = keyservice_get_sync(ks, t->key_id, &got);
 	base = got.secret;
 	if (err) {
 		fprintf(stderr, "vmcryptfs %s: %s: key service: %s %s\n", o->command,
@@ -283,6 +317,10 @@ vcf_err_t offline_fetch(struct offline *o, const struct offline_file *f,
 
 struct fresh {
 	struct offline *o;
+	const char *service; /* where it will be */
+	struct keyservice *ks;
+	const char *context; /* NULL: as before */
+	char context_text[TOKEN_CONTEXT_MAX + 1];
 	struct offline_file *f;
 	struct journal_entry entry;
 	struct secret *secret;
@@ -293,19 +331,19 @@ static vcf_err_t make_secret(struct fresh *n)
 {
 	struct keyservice_sync got = {0};
 	char label[UUID_TEXT_LEN + 1];
-	vcf_err_t err = secret_new_random(&n->secret);
+	vcf_err_t err = n->ks ? secret_new_random(&n->secret) : -ENOKEY;
 
 	if (err)
 		return err;
 	uuid_generate_random(n->entry.uuid);
 	n->entry.state = JOURNAL_CREATING;
-	TEXT_CUT(n->entry.service, n->o->cfg->service_name);
+	TEXT_CUT(n->entry.service, n->service);
 	TEXT_CUT(n->entry.path, n->f->path);
 	err = journal_add(n->o->journal, &n->entry, NULL);
 	if (err)
 		return err;
 	uuid_unparse_lower(n->entry.uuid, label);
-	err = keyservice_new_sync(n->o->ks, label, n->secret, &got);
+	err = keyservice_new_sync(n->ks, label, n->secret, &got);
 	if (err) {
 		fprintf(stderr, "vmcryptfs %s: key service: %s %s\n", n->o->command,
 			strerror(-err), got.text);
@@ -330,29 +368,31 @@ static vcf_err_t note_using(void *arg)
 				 n->f->path);
 }
 
-/* Of a path in the backing folder; NULL: it lies somewhere else. */
-static const char *context_of(const struct offline *o, const char *path,
-			      char context[TOKEN_CONTEXT_MAX + 1])
+/* What the rules say of it, if it lies in the backing folder. */
+static void place(struct fresh *n)
 {
+	const struct offline *o = n->o;
+	const char *path = n->f->path;
 	char backing[PATH_MAX];
-	size_t len;
+	size_t len = 0;
 
-	if (!o->cfg->backing || !realpath(o->cfg->backing, backing))
-		return NULL;
-	len = strlen(backing);
-	if (strncmp(path, backing, len) != 0 || path[len] != '/')
-		return NULL;
-	rules_context(o->rules, path + len + 1, context);
-	return context;
+	n->service = CONFIG_SERVICE_DEFAULT;
+	if (o->cfg->backing && realpath(o->cfg->backing, backing))
+		len = strlen(backing);
+	if (len && strncmp(path, backing, len) == 0 && path[len] == '/') {
+		rules_context(o->rules, path + len + 1, n->context_text);
+		n->context = n->context_text;
+		n->service = rules_service(o->rules, path + len + 1);
+	}
+	n->ks = service_of(o, n->service);
 }
 
 static vcf_err_t write_header(struct fresh *n, enum rekey_outcome *outcome)
 {
-	char context[TOKEN_CONTEXT_MAX + 1];
 	auto_rekey struct rekey *r = NULL;
-	struct rekey_params p = {.service = n->o->cfg->service_name,
+	struct rekey_params p = {.service = n->service,
 				 .key_id = n->key_id,
-				 .context = context_of(n->o, n->f->path, context),
+				 .context = n->context,
 				 .secret = n->secret,
 				 .escrow = config_escrow(n->o->cfg)};
 	vcf_err_t err;
@@ -373,7 +413,7 @@ static void settle(struct fresh *n, enum rekey_outcome outcome)
 	if (!n->entry.id || outcome == REKEY_DOUBT)
 		return;
 	if (outcome == REKEY_OLD)
-		err = destroy_label(n->o->ks, n->entry.uuid);
+		err = destroy_label(n->ks, n->entry.uuid);
 	if (!err)
 		err = journal_set(n->o->journal, n->entry.id, JOURNAL_CLOSED, NULL, 0);
 	if (err)
@@ -391,6 +431,7 @@ vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
 	vcf_err_t err;
 
 	TEXT_CUT(was, container_subject(f->c)->uuid_text);
+	place(&n);
 	err = make_secret(&n);
 	if (!err)
 		err = write_header(&n, &outcome);

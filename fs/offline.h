@@ -21,7 +21,11 @@ struct offline {
 	const char *command; /* for messages */
 	const char *runtime; /* where daemons are asked */
 	const struct config *cfg;
-	struct keyservice *ks;
+	struct {
+		const char *name;
+		struct keyservice *ks;
+	} services[CONFIG_SERVICES_MAX];
+	size_t service_cnt;
 	struct journal *journal;
 	struct rules *rules;
 };
@@ -37,7 +41,7 @@ struct offline_file {
 NODISCARD int offline_init_crypto(void);
 
 /*
- * Opens the key service of cfg and the journal, and settles what an earlier run has left there. An
+ * Opens the key services of cfg and the journal, and settles what an earlier run has left there. An
  * exit code, with a message. offline_fini() in every case.
  */
 NODISCARD int offline_init(struct offline *o, const char *command,

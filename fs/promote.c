@@ -31,6 +31,7 @@
 
 #include "crypto/container_rekey.h"
 #include "fs/imagetable.h"
+#include "fs/keyset.h"
 #include "fs/node.h"
 #include "fs/sitekey.h"
 #include "util/clock.h"
@@ -53,6 +54,7 @@ struct promotion {
 	char path[STATE_PATH_MAX];
 	int pathfd; /* O_PATH: keeps the inode from being another file's */
 	vcf_err_t err;
+	struct keyset *from, *to;     /* the services of its old secret and of its own */
 	struct token token;	      /* as LOOK found it; */
 	unsigned char uuid[UUID_LEN]; /* likewise */
 	bool done;		      /* likewise: it has a secret of its own */
@@ -283,8 +285,9 @@ static bool is_wanted(struct promotion *m, const struct container *c)
 	char context[TOKEN_CONTEXT_MAX + 1];
 
 	rules_context(m->p->sv->rules, m->path, context);
-	return (t->derived || t->generation > 1) && cfg->promote &&
-	       strcmp(t->service, cfg->service_name) == 0 &&
+	m->from = keyset_get(m->p->sv, t->service);
+	m->to = keyset_get(m->p->sv, rules_service(m->p->sv->rules, m->path));
+	return (t->derived || t->generation > 1) && cfg->promote && m->from && m->to &&
 	       strcmp(t->context, context) == 0;
 }
 
@@ -350,9 +353,9 @@ static vcf_err_t fetch(struct promotion *m)
 
 	if (m->err || sv->stopping)
 		return m->err ? m->err : -ECANCELED;
-	if (m->token.derived && sitekey_is(sv->site, NULL, m->token.key_id))
-		return sitekey_get(sv->site, &m->old, site_id, site_ready, m);
-	err = keyservice_get(sv->keyservice, m->token.key_id, fetched, m);
+	if (m->token.derived && sitekey_is(m->from->site, NULL, m->token.key_id))
+		return sitekey_get(m->from->site, &m->old, site_id, site_ready, m);
+	err = keyservice_get(m->from->keys, m->token.key_id, fetched, m);
 	return err ? err : -EINPROGRESS;
 }
 
@@ -371,7 +374,7 @@ static vcf_err_t note_using(void *arg)
 {
 	struct promotion *m = arg;
 
-	return reserve_using(m->p->sv->reserve, &m->fresh, m->dev, m->ino, m->path);
+	return reserve_using(m->to->reserve, &m->fresh, m->dev, m->ino, m->path);
 }
 
 /* Its deletion was not journalled as that of a container with this secret. */
@@ -388,7 +391,7 @@ static vcf_err_t write_header(struct promotion *m, struct container *c, int fd,
 			      enum rekey_outcome *outcome)
 {
 	auto_rekey struct rekey *r = NULL;
-	struct rekey_params params = {.service = m->token.service,
+	struct rekey_params params = {.service = m->to->name,
 				      .key_id = m->fresh.key_id,
 				      .secret = m->fresh.secret,
 				      .escrow = config_escrow(m->p->sv->cfg)};
@@ -467,12 +470,10 @@ static vcf_err_t change(struct promotion *m, struct image_entry *e,
 
 static void settle_secret(struct promotion *m, enum rekey_outcome outcome)
 {
-	struct server *sv = m->p->sv;
-
 	if (outcome == REKEY_NEW)
-		reserve_used(sv->reserve, &m->fresh);
+		reserve_used(m->to->reserve, &m->fresh);
 	else if (outcome == REKEY_OLD)
-		reserve_put_back(sv->reserve, &m->fresh);
+		reserve_put_back(m->to->reserve, &m->fresh);
 	else /* its note stays `using`: the next start looks at the file */
 		log_warn("%s: its header could neither be changed nor put back", m->path);
 }
@@ -515,7 +516,7 @@ static void step_take(struct job *job)
 	vcf_err_t err = m->err ? m->err : sv->stopping ? -ECANCELED : 0;
 
 	if (!err && !m->done)
-		err = reserve_take(sv->reserve, &m->fresh, secret_ready, m);
+		err = reserve_take(m->to->reserve, &m->fresh, secret_ready, m);
 	if (!err)
 		err = commit(m);
 	if (err != -EINPROGRESS)

@@ -22,6 +22,7 @@
 #include "fs/exitcode.h"
 #include "fs/heartbeat.h"
 #include "fs/history.h"
+#include "fs/keysctl.h"
 #include "fs/mountpoint.h"
 #include "fs/reload.h"
 #include "fs/server.h"
@@ -186,12 +187,15 @@ static int refusal_code(vcf_err_t err)
 static vcf_err_t run(struct server *sv, const struct serve_params *p, int keeper_fd)
 {
 	struct status_socket *status = NULL;
+	struct keysctl *keys = NULL;
 	struct heartbeat *hb = NULL;
 	struct reload_listener *reload = NULL;
 	vcf_err_t err = wait_mounted(p, keeper_fd);
 
 	if (!err)
 		err = status_listen(&status, sv, p->session);
+	if (!err)
+		err = keysctl_listen(&keys, sv);
 	if (!err)
 		err = heartbeat_start(&hb, p->session, keeper_fd,
 				      (unsigned int)p->cfg->heartbeat_s);
@@ -208,6 +212,8 @@ static vcf_err_t run(struct server *sv, const struct serve_params *p, int keeper
 		reload_unlisten(reload);
 	if (hb)
 		heartbeat_stop(hb);
+	if (keys)
+		keysctl_close(keys);
 	if (status)
 		status_close(status);
 	return err;

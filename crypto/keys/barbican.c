@@ -732,7 +732,8 @@ int main(void)
 		.ping = barbican_ping,
 		.stop = barbican_stop,
 	};
-	static struct barbican barbican = {.minor = MINOR_UNKNOWN};
+	static struct barbican barbican = {.minor = MINOR_UNKNOWN,
+					   .auth.jitter_s = KEYSTONE_JITTER_S};
 
 	return helper_main(&ops, &barbican);
 }

@@ -5,25 +5,31 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "crypto/jsonget.h"
 #include "crypto/keys/credential.h"
 #include "crypto/keys/keystone_parts.h"
+#include "crypto/keys/loginshare.h"
 #include "util/clock.h"
 
 enum {
 	TOKEN_MAX = 8 * 1024,
 	BODY_MAX = 32 * 1024,	 /* a credential escaped, and names */
 	REPLY_MAX = 1024 * 1024, /* the catalog of a large site */
-	SPARE_S = 60,		 /* a token with less left is renewed */
+	SPARE_MS = 60 * 1000,	 /* a token with less left is renewed */
 };
 
 struct keystone {
 	struct keystone_options o;
 	const char *service_type;
 	struct http *http;
-	struct lockbuf *token; /* empty: none */
-	uint64_t renew_ms;     /* clock_now_ms() */
+	struct lockbuf *token;	  /* empty: none */
+	bool refused;		  /* the last one was */
+	bool logged_in;		  /* once at least */
+	struct loginshare *share; /* NULL: alone */
+	struct lockbuf *shared;	  /* "ENDPOINT LF TOKEN", as it is shared */
+	uint64_t renew_ms;	  /* clock_now_ms() */
 	char endpoint[HTTP_URL_MAX];
 };
 
@@ -52,6 +58,19 @@ static const char *secret_option(const struct keystone *k, const char **where)
 	return app ? "application-credential-secret-file" : "password-file";
 }
 
+/* Without, each helper logs in for itself. */
+static void make_share(struct keystone *k)
+{
+	auto_lockbuf struct lockbuf *identity = NULL;
+
+	if (lockbuf_new(&identity, sizeof(k->o) + KEYSTONE_NAME_MAX) ||
+	    lockbuf_new(&k->shared, LOGINSHARE_MAX))
+		return;
+	keystone_identity(&k->o, k->service_type, identity);
+	if (loginshare_new(&k->share, identity->data))
+		k->share = NULL;
+}
+
 vcf_err_t keystone_new(struct keystone **out, const struct keystone_options *o,
 		       const struct http_options *http, const char *service_type,
 		       struct helper_failure *f)
@@ -76,6 +95,7 @@ vcf_err_t keystone_new(struct keystone **out, const struct keystone_options *o,
 		err = make_http(k, http, f);
 	if (err)
 		return err;
+	make_share(k);
 	*out = STEAL_PTR(&k);
 	return 0;
 }
@@ -85,12 +105,15 @@ void keystone_free(struct keystone *k)
 	if (!k)
 		return;
 	http_free(k->http);
+	loginshare_free(k->share);
+	lockbuf_free(k->shared);
 	lockbuf_free(k->token);
 	free(k);
 }
 
 void keystone_refused(struct keystone *k)
 {
+	k->refused = k->token->len > 0;
 	lockbuf_reset(k->token);
 }
 
@@ -174,9 +197,10 @@ static vcf_err_t read_login(struct keystone *k, const struct http_reply *r,
 	err = find_endpoint(k, reply, f);
 	if (err)
 		return err;
-	/* A fifth of a short life, a minute of a long one. */
-	life -= life / 5 < SPARE_S ? life / 5 : SPARE_S;
-	k->renew_ms = clock_now_ms() + (uint64_t)life * 1000;
+	/* Early by a fifth of a short life, by a minute of a long one. */
+	life *= 1000;
+	life -= life / 5 < SPARE_MS ? life / 5 : SPARE_MS;
+	k->renew_ms = clock_now_ms() + (uint64_t)life;
 	return 0;
 }
 
@@ -230,12 +254,84 @@ static vcf_err_t log_in(struct keystone *k, struct helper_failure *f)
 	return err;
 }
 
+/* --- sharing --- */
+
+static void publish(struct keystone *k)
+{
+	lockbuf_reset(k->shared);
+	lockbuf_add_text(k->shared, k->endpoint);
+	lockbuf_add_text(k->shared, "\n");
+	lockbuf_add(k->shared, k->token->data, k->token->len);
+	if (!k->shared->full)
+		loginshare_put(k->share, k->shared, k->renew_ms);
+	lockbuf_reset(k->shared);
+}
+
+/* Another helper's log-in. -EAGAIN: it is no good. */
+static vcf_err_t adopt(struct keystone *k, uint64_t until_ms)
+{
+	const char *lf = strchr(k->shared->data, '\n');
+	size_t len = lf ? (size_t)(lf - k->shared->data) : HTTP_URL_MAX;
+
+	if (len >= HTTP_URL_MAX)
+		return -EAGAIN;
+	memcpy(k->endpoint, k->shared->data, len);
+	k->endpoint[len] = '\0';
+	lockbuf_reset(k->token);
+	lockbuf_add_text(k->token, lf + 1);
+	lockbuf_reset(k->shared);
+	k->renew_ms = until_ms;
+	return k->token->full || !k->token->len ? -EAGAIN : 0;
+}
+
+static void wait_jitter(struct keystone *k)
+{
+	uint32_t random;
+
+	if (k->logged_in || !k->o.jitter_s)
+		return;
+	secret_random(&random, sizeof(random));
+	usleep(random % (k->o.jitter_s * 1000 * 1000));
+}
+
+static vcf_err_t log_in_here(struct keystone *k, struct helper_failure *f)
+{
+	vcf_err_t err;
+
+	wait_jitter(k);
+	k->logged_in = true;
+	err = log_in(k, f);
+	if (!k->share)
+		return err;
+	if (err)
+		loginshare_failed(k->share, f);
+	else
+		publish(k);
+	return err;
+}
+
+static vcf_err_t renew(struct keystone *k, struct helper_failure *f)
+{
+	vcf_err_t err = -EAGAIN;
+	uint64_t until_ms = 0;
+
+	if (k->share)
+		err = loginshare_take(k->share, k->refused, k->shared, &until_ms, f);
+	if (!err)
+		err = adopt(k, until_ms);
+	if (err == -EAGAIN)
+		err = log_in_here(k, f);
+	if (!err)
+		k->refused = false;
+	return err;
+}
+
 vcf_err_t keystone_token(struct keystone *k, const char **token, struct helper_failure *f)
 {
 	vcf_err_t err = 0;
 
 	if (k->token->len == 0 || clock_now_ms() >= k->renew_ms)
-		err = log_in(k, f);
+		err = renew(k, f);
 	if (err)
 		return err;
 	*token = k->token->data;

@@ -4,6 +4,9 @@
  * token in locked memory, renews it before it expires, and finds services in the
  * catalog that comes with it. Not thread-safe.
  *
+ * Helpers of the same service share one log-in (loginshare.h). A process's first one waits a
+ * random part of login-jitter before: nodes that start together do not log in together.
+ *
  * A token's life is counted from its arrival by this machine's monotonic clock: Keystone
  * says both ends of it, so neither clock need be right.
  */
@@ -27,7 +30,10 @@ struct keystone_options {
 	char project_domain_id[KEYSTONE_NAME_MAX], project_domain_name[KEYSTONE_NAME_MAX];
 	char region[KEYSTONE_NAME_MAX];
 	char interface[16];
+	unsigned int jitter_s; /* login-jitter */
 };
+
+enum { KEYSTONE_JITTER_S = 1 }; /* the default of jitter_s, for who makes the options */
 
 /* Takes an option; 0, -ENOENT if it is none of ours, -EINVAL: bad, and logged. */
 NODISCARD vcf_err_t keystone_option(struct keystone_options *o, const char *name,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "crypto/keys/keystone_parts.h"
+#include "util/parse.h"
 
 #define TEXT_OPTION(name, field)                                                         \
 	{                                                                                \
@@ -34,6 +35,18 @@ static const struct {
 	TEXT_OPTION("interface", interface),
 };
 
+static vcf_err_t set_jitter(struct keystone_options *o, const char *value)
+{
+	uint64_t s;
+
+	if (parse_duration(value, &s) || s > 60) {
+		helper_log("login-jitter: 0 to 60 s are wanted");
+		return -EINVAL;
+	}
+	o->jitter_s = (unsigned int)s;
+	return 0;
+}
+
 static bool is_secret(const char *name)
 {
 	return strcmp(name, "password") == 0 ||
@@ -54,6 +67,8 @@ vcf_err_t keystone_option(struct keystone_options *o, const char *name, const ch
 		snprintf((char *)o + options[i].off, options[i].room, "%s", value);
 		return 0;
 	}
+	if (strcmp(name, "login-jitter") == 0)
+		return set_jitter(o, value);
 	if (!is_secret(name))
 		return -ENOENT;
 	helper_log(
@@ -61,6 +76,18 @@ vcf_err_t keystone_option(struct keystone_options *o, const char *name, const ch
 		"set %s-file",
 		name, name);
 	return -EINVAL;
+}
+
+void keystone_identity(const struct keystone_options *o, const char *service_type,
+		       struct lockbuf *out)
+{
+	lockbuf_add_text(out, "keystone");
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+		lockbuf_add_text(out, "\n");
+		lockbuf_add_text(out, (const char *)o + options[i].off);
+	}
+	lockbuf_add_text(out, "\n");
+	lockbuf_add_text(out, service_type ? service_type : "");
 }
 
 bool keystone_by_app(const struct keystone_options *o)

@@ -14,6 +14,10 @@ const char *keystone_options_fault(const struct keystone_options *o);
 /* True for application credentials. */
 bool keystone_by_app(const struct keystone_options *o);
 
+/* What makes two log-ins the same, as one text: all options. */
+void keystone_identity(const struct keystone_options *o, const char *service_type,
+		       struct lockbuf *out);
+
 /* The body of POST /v3/auth/tokens; the secret is the password or the credential's. */
 void keystone_request(struct lockbuf *out, const struct keystone_options *o,
 		      const struct lockbuf *secret);

@@ -171,17 +171,17 @@ vcf_err_t kmip_next_id(struct kmip_reply *r, char id[TOKEN_KEY_ID_MAX + 1])
 	struct ttlv_item item;
 	vcf_err_t err;
 
-	while ((err = ttlv_next(&r->payload, &item)) == 0) {
-		if (item.tag != TAG_UNIQUE_ID)
-			continue;
-		if (item.type != TTLV_TEXT)
-			return -EBADMSG;
-		if (ttlv_text(&item, text, sizeof(text)) || !token_key_id_valid(text))
-			continue;
-		memcpy(id, text, strlen(text) + 1);
-		return 0;
-	}
-	return err;
+	do {
+		err = ttlv_next(&r->payload, &item);
+	} while (!err && item.tag != TAG_UNIQUE_ID);
+	if (err)
+		return err;
+	if (item.type != TTLV_TEXT)
+		return -EBADMSG;
+	if (ttlv_text(&item, text, sizeof(text)) || !token_key_id_valid(text))
+		return -EINVAL;
+	memcpy(id, text, strlen(text) + 1);
+	return 0;
 }
 
 /* --- keys --- */

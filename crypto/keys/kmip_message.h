@@ -126,8 +126,8 @@ NODISCARD vcf_err_t kmip_read_id(const struct kmip_reply *r,
 				 char id[TOKEN_KEY_ID_MAX + 1]);
 
 /*
- * The next identifier of a Locate reply, from r->payload on: 0, -ENODATA at the end, -EBADMSG.
- * Those that no header of ours can hold are passed over: they are not ours.
+ * The next identifier of a Locate reply, from r->payload on: 0, -ENODATA at the end, -EBADMSG;
+ * -EINVAL: this one no header can hold, so it is not ours; go on.
  */
 NODISCARD vcf_err_t kmip_next_id(struct kmip_reply *r, char id[TOKEN_KEY_ID_MAX + 1]);
 

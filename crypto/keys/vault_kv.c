@@ -146,7 +146,7 @@ static vcf_err_t check_mount(struct vault *v, struct helper_failure *f)
 	if (r.status == 200 && !vault_parse_mount(r.body, r.len, &kv2) && !kv2)
 		return helper_fail(f, KEY_DENIED,
 				   "the mount %s is no KV engine of version 2", v->mount);
-	v->mount_checked = r.status < 500;
+	v->mount_checked = r.status == 200 || r.status == 403 || r.status == 404;
 	return 0;
 }
 

@@ -166,6 +166,7 @@ static void set_times(struct vault *v, uint64_t now, uint32_t lease_s)
 		margin = MARGIN_S * 1000;
 	secret_random(&dice, sizeof(dice));
 	v->logged_in_ms = now;
+	v->metadata_denied = false; /* the policies may be others now */
 	v->end_ms = lease_s ? now + lease : UINT64_MAX;
 	v->renew_ms = lease_s ? v->end_ms - margin - dice % (margin + 1) : UINT64_MAX;
 }

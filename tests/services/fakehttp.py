@@ -89,6 +89,8 @@ class FakeServer:
 
     def stop(self):
         """No more connections, and those that are there break."""
+        if self.stopped:
+            return
         self.stopped = True
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
@@ -115,14 +117,15 @@ class FakeServer:
                 conn, _ = self.listener.accept()
             except OSError:
                 return
-            with self.lock:
-                self.open.add(conn)
             threading.Thread(target=self.serve, args=(conn,), daemon=True).start()
 
     def serve(self, plain):
+        conn = plain
         try:
             conn = self.context.wrap_socket(plain, server_side=True) if self.context else plain
-            self.connections += 1
+            with self.lock:
+                self.connections += 1
+                self.open.add(conn)  # not `plain`, which TLS takes over
             with conn, conn.makefile("rb") as stream:
                 while self.one(conn, stream):
                     pass
@@ -132,7 +135,7 @@ class FakeServer:
             pass
         finally:
             with self.lock:
-                self.open.discard(plain)
+                self.open.discard(conn)
             plain.close()
 
     def read(self, stream):

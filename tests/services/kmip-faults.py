@@ -364,6 +364,23 @@ def test_refusals():
                          name + r".*of.its own.\[2J")
 
 
+def test_what_may_not_be_seen():
+    proxy = Proxy()
+    name = label()
+    with start(server=proxy.address) as h:
+        keys = [h.new(f"{name}-{i}", SECRET) for i in range(2)]
+        denied = refusal(ATTRIBUTES, 0x0c, "not yours")
+        proxy.before[ATTRIBUTES] = lambda r: \
+            denied if item(0x420094, 7, keys[0].encode()) in r else None
+        expect(h.items(f"list {name}") == {keys[1]: f"{name}-1"}, "list")
+        expect_error("find of what may not be seen", h.ask(f"find {name}-0"), "denied", "not yours")
+        proxy.before[ATTRIBUTES] = lambda r: denied
+        expect_error("list without the right to look", h.ask(f"list {name}"), "denied", "not yours")
+        proxy.before.clear()
+        for i, key in enumerate(keys):
+            expect(h.kind(f"destroy {key} {name}-{i}") == "destroyed", "destroy")
+
+
 # --- records ---
 
 def test_owners():

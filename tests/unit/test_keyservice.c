@@ -633,6 +633,7 @@ static void open_kept(struct fixture *f, const char *mode, unsigned int children
 	sem_init(&f->over, 0, 0);
 	snprintf(f->dir, sizeof(f->dir), "%s/XXXXXX", unit_tmpdir());
 	ck_assert_ptr_nonnull(mkdtemp(f->dir));
+	keyservice_end_strays(&cfg, &config, 1);
 	ck_assert_int_eq(keyservice_new(&f->ks, &cfg), 0);
 }
 
