@@ -16,7 +16,6 @@ static const struct deletion_timing default_timing = {
 	.backoff_min_ms = 60 * 1000,
 	.backoff_max_ms = 60 * 60 * 1000,
 	.poll_ms = 60 * 1000,
-	.spacing_ms = 500,
 };
 
 void deletion_set_state(struct journal *j, const struct journal_entry *e,
@@ -160,13 +159,14 @@ vcf_err_t deletion_restore(struct deletion_queue *q, uint64_t id)
 }
 
 void deletion_set_policy(struct deletion_queue *q, bool keep, bool controller,
-			 uint64_t delay_s)
+			 uint64_t delay_s, uint64_t per_minute)
 {
 	SCOPED_LOCK(&q->lock);
 
 	q->cfg.keep = keep;
 	q->cfg.controller = controller;
 	q->cfg.delay_s = delay_s;
+	q->cfg.per_minute = per_minute;
 	q->told = true;
 	pthread_cond_signal(&q->wake);
 }

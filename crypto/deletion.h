@@ -34,6 +34,7 @@ struct deletion_config {
 	bool keep;	     /* on-delete = keep: never destroy */
 	bool controller;     /* destroyer = controller: another machine destroys */
 	uint64_t delay_s;    /* destroy-delay */
+	uint64_t per_minute; /* destroy-rate; 0: 120 */
 	/*
 	 * Required. Is a container with one of these uuids or key ids linked below our
 	 * mounts? Sets in_use[i]. Called from the queue's thread, may take long (walks
@@ -67,7 +68,7 @@ struct deletion_timing {
 	 * did not answer, or several entries in a row failed */
 	unsigned int backoff_max_ms;
 	unsigned int poll_ms;	 /* looks at least this often; 60000 */
-	unsigned int spacing_ms; /* a share of time for each entry: 500, 120 a minute */
+	unsigned int spacing_ms; /* a share of time for each entry; 0: destroy-rate's */
 };
 NODISCARD vcf_err_t deletion_queue_new_timed(struct deletion_queue **out,
 					     struct journal *j, struct keyservice *ks,
@@ -118,7 +119,7 @@ NODISCARD vcf_err_t deletion_restore(struct deletion_queue *q, uint64_t id);
  * which they are due; with `keep` they wait.
  */
 void deletion_set_policy(struct deletion_queue *q, bool keep, bool controller,
-			 uint64_t delay_s);
+			 uint64_t delay_s, uint64_t per_minute);
 
 /* Something in the journal is due that was not before. */
 void deletion_look(struct deletion_queue *q);

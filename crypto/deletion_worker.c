@@ -16,6 +16,7 @@
 #include "util/log.h"
 
 enum {
+	PER_MINUTE = 120,
 	BATCH = 64,	 /* entries for one walk of the tree */
 	STREAK_LONG = 4, /* failures in a row that are not one entry's fault */
 };
@@ -438,6 +439,15 @@ static void cancel_used(struct deletion_queue *q, const struct journal_entry *e)
 	end_entry(q, e, JOURNAL_CLOSED);
 }
 
+/* What one entry may take of the time, so that no more than destroy-rate go in a minute. */
+static uint64_t share_ms(struct deletion_queue *q)
+{
+	SCOPED_LOCK(&q->lock);
+	uint64_t per_minute = q->cfg.per_minute ? q->cfg.per_minute : PER_MINUTE;
+
+	return q->timing.spacing_ms ? q->timing.spacing_ms : 60 * 1000 / per_minute;
+}
+
 static void settle_batch(struct deletion_queue *q, const struct batch *b)
 {
 	bool used[BATCH] = {false};
@@ -471,7 +481,7 @@ static uint64_t work(struct deletion_queue *q)
 		return b.again_ms;
 	settle_batch(q, &b);
 	/* The rest comes after the batch, for what the walk told does not last. */
-	q->rest_until_ms = clock_now_ms() + b.cnt * q->timing.spacing_ms;
+	q->rest_until_ms = clock_now_ms() + b.cnt * share_ms(q);
 	/* what was put off, or a batch more: the next look tells */
 	return q->rest_until_ms;
 }

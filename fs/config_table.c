@@ -88,6 +88,8 @@ const struct config_option config_options[] = {
 	{"key-service", "destroy-delay", CONFIG_DURATION, FIELD(destroy_delay_s), 0,
 	 3650 * DAY, NULL, "7d",
 	 "How long the secret of a deleted image is kept; not shorter than backups are."},
+	{"key-service", "destroy-rate", CONFIG_UINT, FIELD(destroy_rate), 1, 60000, NULL,
+	 "120", "The most secrets that are destroyed in a minute, on average."},
 	/* The words stand in the order of a bool named controller. */
 	{"key-service", "destroyer", CONFIG_CHOICE, FIELD(controller), 0, 0,
 	 "node|controller", "node",

@@ -157,6 +157,7 @@ static vcf_err_t start_deletions(struct server *sv, struct keyset *s,
 		.keep = service->keep,
 		.controller = service->controller,
 		.delay_s = service->destroy_delay_s,
+		.per_minute = service->destroy_rate,
 		.in_use = linked_in_use,
 		.in_use_arg = sv,
 		.is_mine = is_mine,
@@ -446,8 +447,8 @@ void keysets_settle(struct server *sv, const struct config *fresh)
 		if (service) {
 			reserve_set_target(s->reserve, (unsigned int)service->reserve);
 			deletion_set_policy(s->deletions, service->keep,
-					    service->controller,
-					    service->destroy_delay_s);
+					    service->controller, service->destroy_delay_s,
+					    service->destroy_rate);
 			continue;
 		}
 		retire(s);

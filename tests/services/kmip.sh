@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The kmip helper against a real KMIP server: the protocol of helpers, faults, and images on a
 # mount, whose keys the server itself lists: as many as there are images, none when they are gone.
-# usage: kmip.sh [IMAGES]     default 50: secrets are destroyed at 120 a minute
+# usage: kmip.sh [IMAGES]     default 50
 . "$(dirname "${BASH_SOURCE[0]}")/../func/lib.sh"
 services=$VCF_SRC/tests/services
 images=${1:-50}
@@ -48,6 +48,7 @@ timeout = 4
 linger = 0
 reserve = 0
 destroy-delay = 0
+destroy-rate = 60000
 [kmip]
 server = $KMIP_SERVER
 ca-file = $KMIP_TLS/ca.crt
@@ -115,6 +116,17 @@ well 2
 equal "an open image" "changed 9" "$(head -n 1 "$MNT/f9")"
 exec 9>&-
 ok "the server is down: ETIMEDOUT, then well again"
+
+. "$services/leaks.lib.sh"
+for i in 1 2; do
+	image_needle "secret$i" "$helper" "$(key_id_of "$BACK/f$i")" "${options[@]}"
+done
+sed '/^-----/d' "$KMIP_TLS/client.key" | base64 -d >"$W/key.der"
+tail -c +16 "$W/key.der" | head -c 100 | needle client-key
+sed -n 3p "$KMIP_TLS/client.key" | tr -d '\n' | needle client-key-line
+well 1
+no_leaks "$helper"
+ok "no secret, no client key where others could find it"
 
 vcf_umount
 sed -i 's|/client.crt|/client-b.crt|; s|/client.key|/client-b.key|' "$CONF"

@@ -11,8 +11,9 @@ vcf_setup
 
 SERVICES=$VCF_SRC/tests/services
 PROGRAM=$VCF_BUILD/crypto/keys/vmcryptfs-key-vault
-COUNT=100 FEWER=40
-now=(-o key-service.reserve=0 -o key-service.destroy-delay=0 -o key-service.linger=0)
+COUNT=100 FEWER=40 tokens=0
+now=(-o key-service.reserve=0 -o key-service.destroy-delay=0 -o key-service.linger=0
+	-o key-service.destroy-rate=60000)
 
 replay() { python3 "$SERVICES/vaultreplay.py" "$@"; }
 listed() { replay list "$W" | wc -l; }
@@ -55,6 +56,7 @@ round_trip() { # COUNT
 	done
 }
 
+. "$SERVICES/leaks.lib.sh"
 queued() { vcf_status_get 's["destroy_queue"]["waiting"]'; }
 queue_is_empty() { [ "$(queued)" = 0 ]; }
 
@@ -69,7 +71,19 @@ for f in "$BACK"/image*; do
 	replay list "$W" | grep -qxF "vmcryptfs/$(key_id_of "$f")" || fail "$f: no record of its key id"
 	break
 done
-# In two parts: what is more than 64 at once is destroyed at two a second.
+for i in 1 2; do
+	image_needle "secret$i" "$PROGRAM" "$(key_id_of "$BACK/image$i")" "${common[@]}" "${approle[@]}"
+done
+needle secret-id < <(tr -d '\n' <"$W/secret-id")
+while read -r token; do
+	tokens=$((tokens + 1))
+	needle "token$tokens" < <(printf %s "$token")
+done < <(replay tokens "$W")
+[ "$tokens" -gt 1 ] || fail "no token to look for"
+cat "$MNT/image1" >/dev/null
+no_leaks "$PROGRAM"
+ok "no secret, no token, no secret id where others could find it"
+# In two parts, the second while the service is sealed.
 rm "$MNT"/image[0-4]*
 wait_for 30 listed_are 55 || fail "$(listed) records are left of 55"
 vcf_remount "${now[@]}"

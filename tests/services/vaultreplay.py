@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""vaultreplay.py serve CERTS DIR | ctl DIR JSON | list DIR: Vault's exchanges, replayed.
+"""vaultreplay.py serve CERTS DIR | ctl DIR JSON | list DIR | tokens DIR: Vault's exchanges, replayed.
 
 This is NOT Vault and not OpenBao: neither could be had as a package, so this server was
 made from the documentation of their HTTP API (KV version 2, Transit, AppRole, TLS
@@ -12,6 +12,7 @@ where the documentation is silent or wrong. It keeps all in memory, in the clear
          its input
   ctl    changes the state of the one that serves DIR: State.knobs, and "revoke"
   list   prints the records' paths, one a line
+  tokens prints the tokens that it has given out, one a line
 
 Also a module: State and Vault, for tests that want the server in their process.
 """
@@ -315,6 +316,8 @@ class State:
             with self.lock:
                 if path == "replay/list":
                     return Reply(200, sorted(self.records))
+                if path == "replay/tokens":
+                    return Reply(200, sorted(self.tokens))
                 if path == "replay/ctl":
                     self.set(body)
                     return Reply(200, {})
@@ -386,6 +389,8 @@ def main():
             ask(folder, "ctl", text)
         case ["list", folder]:
             print("".join(p + "\n" for p in ask(folder, "list", "{}")), end="")
+        case ["tokens", folder]:
+            print("".join(t + "\n" for t in ask(folder, "tokens", "{}")), end="")
         case _:
             sys.exit(__doc__)
 

@@ -66,6 +66,7 @@ static const struct {
 	{"audit.file=/a", NULL, false, "file"},
 	{"audit.syslog=yes", NULL, false, "syslog"},
 	{"audit.used=yes", NULL, false, "used"},
+	{"key-service.destroy-rate=5", NULL, false, "destroy-rate"},
 	{"key-service.destroyer=controller", NULL, false, "destroyer"},
 	{"escrow.public-key=/k.pub", NULL, false, "public-key"},
 	{"file.directory=/k2", NULL, false, "[file]"},

@@ -39,6 +39,7 @@ int __wrap_ftruncate64(int fd, off_t len)
 	} while (0)
 
 static const struct deletion_timing quick = {
+	.spacing_ms = 1,
 	.backoff_min_ms = 5, .backoff_max_ms = 20, .poll_ms = 1000};
 
 struct rig {
@@ -286,12 +287,12 @@ START_TEST(another_policy)
 	g.cfg.delay_s = 1;
 	start(&g);
 	id = delete_it(&g);
-	deletion_set_policy(g.q, true, false, 1);
+	deletion_set_policy(g.q, true, false, 1, 0);
 	usleep(1200 * 1000);
 	ck_assert(fake_has(g.ks, g.key_id));
 	ck_assert_int_eq((int)waiting(&g), 1);
 	ck_assert_int_eq(journal_get(g.j, id, &e), 0);
-	deletion_set_policy(g.q, false, false, 3600);
+	deletion_set_policy(g.q, false, false, 3600, 0);
 	UNTIL(live(g.j) == 0); /* its own delay was the first */
 	ck_assert(!fake_has(g.ks, g.key_id));
 	delete_it(&g);
