@@ -96,6 +96,8 @@ static vcf_err_t start_backends(void)
 
 vcf_err_t container_init(void)
 {
+	if (escrow_init())
+		return -EIO;
 	crypt_set_log_callback(NULL, log_library, NULL);
 	crypt_token_external_disable();
 	/* A memfd has one user; locks would want a folder below /run. */
@@ -228,6 +230,11 @@ vcf_err_t container_mac_check(const struct container *c, const struct secret *se
 const struct token *container_token(const struct container *c)
 {
 	return &c->token;
+}
+
+const struct escrow *container_escrow(const struct container *c)
+{
+	return &c->escrow;
 }
 
 const struct token_subject *container_subject(const struct container *c)

@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "crypto/escrow.h"
 #include "crypto/secret.h"
 #include "crypto/token.h"
 #include "util/cleanup.h"
@@ -38,6 +39,7 @@ struct container_params {
 	enum luks_format format;
 	uint32_t sector_len; /* 4096 or 512; LUKS1: 512 */
 	unsigned char uuid[UUID_LEN];
+	const struct escrow_public *escrow; /* seal the secret for this key; NULL: no */
 };
 
 NODISCARD vcf_err_t container_init(void);
@@ -102,7 +104,8 @@ NODISCARD vcf_err_t container_unlock(struct container *c, const struct secret *s
 NODISCARD vcf_err_t container_mac_check(const struct container *c,
 					const struct secret *secret);
 
-/* Valid after load/format; owned by the container. */
+/* Valid after load/format; owned by the container. Without escrow its recipient is empty. */
+const struct escrow *container_escrow(const struct container *c);
 const struct token *container_token(const struct container *c);
 const struct token_subject *container_subject(const struct container *c);
 

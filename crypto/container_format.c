@@ -16,9 +16,9 @@
 #include "util/lock.h"
 #include "util/log.h"
 
-enum { NEW_KEYSLOT = 0, NEW_TOKEN = 0 };
+enum { NEW_KEYSLOT = 0, NEW_TOKEN = 0, NEW_ESCROW = 1 };
 
-static void set_created(struct token *t)
+void container_set_created(struct token *t)
 {
 	time_t now = time(NULL);
 	struct tm tm;
@@ -111,6 +111,16 @@ static int make_header(struct container *c, const struct secret *secret)
 	return rc;
 }
 
+static vcf_err_t put_escrow_luks2(struct container *c)
+{
+	char json[ESCROW_JSON_MAX + 1];
+	ssize_t len = escrow_format(json, sizeof(json), &c->escrow);
+
+	if (len < 0)
+		return (vcf_err_t)len;
+	return crypt_token_json_set(c->cd, NEW_ESCROW, json) < 0 ? -EIO : 0;
+}
+
 vcf_err_t container_put_token_luks2(struct container *c)
 {
 	char json[TOKEN_JSON_MAX + 1];
@@ -118,15 +128,30 @@ vcf_err_t container_put_token_luks2(struct container *c)
 
 	if (len < 0)
 		return (vcf_err_t)len;
-	return crypt_token_json_set(c->cd, NEW_TOKEN, json) < 0 ? -EIO : 0;
+	if (crypt_token_json_set(c->cd, NEW_TOKEN, json) < 0)
+		return -EIO;
+	return *c->escrow.recipient ? put_escrow_luks2(c) : 0;
 }
 
-static vcf_err_t make_token(struct container *c, const struct secret *secret)
+static vcf_err_t seal_secret(struct container *c, const struct secret *secret,
+			     const struct escrow_public *escrow)
+{
+	c->escrow = (struct escrow){.keyslot = c->token.keyslot};
+	if (!escrow)
+		return 0;
+	return escrow_seal(&c->escrow, escrow, c->subject.uuid, c->token.generation,
+			   secret);
+}
+
+vcf_err_t container_put_token(struct container *c, const struct secret *secret,
+			      const struct escrow_public *escrow)
 {
 	vcf_err_t err = keytable_kcv(c->token.kcv, c->keys->volume_key, c->subject.uuid);
 
 	if (!err)
 		err = token_mac(c->token.mac, &c->token, &c->subject, secret);
+	if (!err)
+		err = seal_secret(c, secret, escrow);
 	if (err)
 		return err;
 	return c->subject.format == FORMAT_LUKS2 ? container_put_token_luks2(c)
@@ -141,7 +166,8 @@ static bool params_valid(const struct container_params *p, const struct token *t
 	       container_geometry_valid(CONTAINER_DATA_OFF, p->sector_len);
 }
 
-static vcf_err_t fill(struct container *c, const struct secret *secret)
+static vcf_err_t fill(struct container *c, const struct container_params *p,
+		      const struct secret *secret)
 {
 	vcf_err_t err = container_lock_keys(c);
 
@@ -154,7 +180,7 @@ static vcf_err_t fill(struct container *c, const struct secret *secret)
 	random_volume_key(c->keys->volume_key);
 	if (make_header(c, secret) < 0)
 		return -EIO;
-	return make_token(c, secret);
+	return container_put_token(c, secret, p->escrow);
 }
 
 vcf_err_t container_format(struct container **out, const struct container_params *p,
@@ -165,7 +191,7 @@ vcf_err_t container_format(struct container **out, const struct container_params
 	vcf_err_t err;
 
 	t.keyslot = NEW_KEYSLOT;
-	set_created(&t);
+	container_set_created(&t);
 	if (!params_valid(p, &t))
 		return -EINVAL;
 	err = container_new(&c, CONTAINER_DATA_OFF);
@@ -176,7 +202,7 @@ vcf_err_t container_format(struct container **out, const struct container_params
 	c->subject.sector_len = p->sector_len;
 	memcpy(c->subject.uuid, p->uuid, UUID_LEN);
 	uuid_unparse_lower(p->uuid, c->subject.uuid_text);
-	err = fill(c, secret);
+	err = fill(c, p, secret);
 	if (err) {
 		log_err("cannot make a container: %s %s", strerror(-err), c->error);
 		return err;

@@ -56,8 +56,7 @@ static const char *judge(struct container *c)
 	return luks2 ? container_judge_luks2(c) : container_judge_luks1(c);
 }
 
-/* The header is in the map: has it mended, checked and its token read. */
-static vcf_err_t check(struct container *c, const char *name, bool *mended)
+vcf_err_t container_check(struct container *c, const char *name, bool *mended)
 {
 	bool changed = c->subject.format == FORMAT_LUKS2 && luks2_mend(c->hdr);
 	vcf_err_t err = container_attach(c);
@@ -97,7 +96,7 @@ vcf_err_t container_load(struct container **out, int fd, const char *name, bool 
 	if (!err)
 		err = container_read_header(c, fd);
 	if (!err)
-		err = check(c, name, mended);
+		err = container_check(c, name, mended);
 	if (err)
 		return err;
 	*out = STEAL_PTR(&c);
@@ -121,7 +120,7 @@ vcf_err_t container_load_saved(struct container **out, const void *hdr, size_t l
 	if (err)
 		return err;
 	memcpy(c->hdr, hdr, len);
-	err = check(c, name, NULL);
+	err = container_check(c, name, NULL);
 	if (err)
 		return err;
 	*out = STEAL_PTR(&c);

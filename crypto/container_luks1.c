@@ -2,6 +2,7 @@
 /*
  * LUKS1: the allow-list, and our token between the header and the first key slot.
  *
+ * Escrow area: the same form in the last 512 bytes of the token area, magic "VMCRYPTE".
  * Token area, bytes 1024..4095: magic "VMCRYPTF", le32 length, JSON text, le32 CRC-32
  * (ISO 3309) of all that. libcryptsetup leaves these bytes alone, header restore excepted
  * (measured with addKey, killSlot, changeKey, repair).
@@ -18,10 +19,12 @@ enum {
 	TOKEN_ROOM = LUKS1_TOKEN_END - LUKS1_TOKEN_OFF,
 	TOKEN_HEAD = sizeof(struct luks1_token_disk),
 	CRC_LEN = 4,
+	ESCROW_ROOM = LUKS1_TOKEN_END - LUKS1_ESCROW_OFF,
 	SLOT_ACTIVE = 0x00AC71F3,
 	SLOT_INACTIVE = 0x0000DEAD,
 };
 _Static_assert(TOKEN_JSON_MAX + TOKEN_HEAD + CRC_LEN <= TOKEN_ROOM, "the token fits");
+_Static_assert(ESCROW_JSON_MAX + TOKEN_HEAD + CRC_LEN <= ESCROW_ROOM, "escrow fits");
 
 static uint32_t crc32_of(const void *p, size_t len)
 {
@@ -33,45 +36,103 @@ static uint32_t crc32_of(const void *p, size_t len)
 	return be32toh(v);
 }
 
-vcf_err_t container_put_token_luks1(struct container *c)
+/* Magic, length, text, CRC-32 of all that, zeros up to room. */
+static void put_blob(unsigned char *area, size_t room, const char *magic,
+		     const char *json, size_t len)
 {
 	struct luks1_token_disk head;
-	unsigned char *area = c->hdr + LUKS1_TOKEN_OFF;
-	char json[TOKEN_JSON_MAX + 1];
-	ssize_t len = token_format(json, sizeof(json), &c->token);
 	uint32_t crc_le;
+
+	memcpy(head.magic, magic, sizeof(head.magic));
+	head.len_le = htole32((uint32_t)len);
+	memset(area, 0, room);
+	memcpy(area, &head, TOKEN_HEAD);
+	memcpy(area + TOKEN_HEAD, json, len);
+	crc_le = htole32(crc32_of(area, TOKEN_HEAD + len));
+	memcpy(area + TOKEN_HEAD + len, &crc_le, CRC_LEN);
+}
+
+static vcf_err_t put_escrow(struct container *c)
+{
+	char json[ESCROW_JSON_MAX + 1];
+	ssize_t len = escrow_format(json, sizeof(json), &c->escrow);
 
 	if (len < 0)
 		return (vcf_err_t)len;
-	memcpy(head.magic, LUKS1_TOKEN_MAGIC, sizeof(head.magic));
-	head.len_le = htole32((uint32_t)len);
-	memset(area, 0, TOKEN_ROOM);
-	memcpy(area, &head, TOKEN_HEAD);
-	memcpy(area + TOKEN_HEAD, json, (size_t)len);
-	crc_le = htole32(crc32_of(area, TOKEN_HEAD + (size_t)len));
-	memcpy(area + TOKEN_HEAD + len, &crc_le, CRC_LEN);
+	put_blob(c->hdr + LUKS1_ESCROW_OFF, ESCROW_ROOM, LUKS1_ESCROW_MAGIC, json,
+		 (size_t)len);
 	return 0;
 }
 
-static const char *read_token(struct container *c)
+vcf_err_t container_put_token_luks1(struct container *c)
 {
-	const unsigned char *area = c->hdr + LUKS1_TOKEN_OFF;
+	char json[TOKEN_JSON_MAX + 1];
+	ssize_t len = token_format(json, sizeof(json), &c->token);
+
+	if (len < 0)
+		return (vcf_err_t)len;
+	if (*c->escrow.recipient && TOKEN_HEAD + len + CRC_LEN > TOKEN_ROOM - ESCROW_ROOM)
+		return -ENOSPC;
+	put_blob(c->hdr + LUKS1_TOKEN_OFF, TOKEN_ROOM, LUKS1_TOKEN_MAGIC, json,
+		 (size_t)len);
+	return *c->escrow.recipient ? put_escrow(c) : 0;
+}
+
+/* The text of a blob with the right magic; *why says what is wrong with it. */
+static const char *blob_text(const unsigned char *area, size_t max, size_t *len,
+			     const char **why)
+{
 	struct luks1_token_disk head;
 	uint32_t crc_le;
-	size_t len;
 
 	memcpy(&head, area, TOKEN_HEAD);
-	len = le32toh(head.len_le);
-	if (memcmp(head.magic, LUKS1_TOKEN_MAGIC, sizeof(head.magic)) != 0)
+	*len = le32toh(head.len_le);
+	*why = "the token's length is impossible";
+	if (*len > max)
+		return NULL;
+	memcpy(&crc_le, area + TOKEN_HEAD + *len, CRC_LEN);
+	*why = "the token's checksum is wrong";
+	if (le32toh(crc_le) != crc32_of(area, TOKEN_HEAD + *len))
+		return NULL;
+	*why = NULL;
+	return (const char *)area + TOKEN_HEAD;
+}
+
+static bool has_magic(const unsigned char *area, const char *magic)
+{
+	return memcmp(area, magic, sizeof(((struct luks1_token_disk *)NULL)->magic)) == 0;
+}
+
+static const char *read_token(struct container *c, size_t *end)
+{
+	const unsigned char *area = c->hdr + LUKS1_TOKEN_OFF;
+	const char *text, *why;
+	size_t len;
+
+	if (!has_magic(area, LUKS1_TOKEN_MAGIC))
 		return "no token";
-	if (len > TOKEN_JSON_MAX)
-		return "the token's length is impossible";
-	memcpy(&crc_le, area + TOKEN_HEAD + len, CRC_LEN);
-	if (le32toh(crc_le) != crc32_of(area, TOKEN_HEAD + len))
-		return "the token's checksum is wrong";
-	if (token_parse(&c->token, (const char *)area + TOKEN_HEAD, len))
-		return "the token cannot be read";
-	return NULL;
+	text = blob_text(area, TOKEN_JSON_MAX, &len, &why);
+	if (text && token_parse(&c->token, text, len))
+		why = "the token cannot be read";
+	*end = LUKS1_TOKEN_OFF + TOKEN_HEAD + len + CRC_LEN;
+	return why;
+}
+
+/* Behind a token that leaves it room; what the token itself covers is no escrow. */
+static const char *read_escrow(struct container *c, size_t token_end)
+{
+	const unsigned char *area = c->hdr + LUKS1_ESCROW_OFF;
+	const char *text, *why;
+	size_t len;
+
+	if (token_end > LUKS1_ESCROW_OFF || !has_magic(area, LUKS1_ESCROW_MAGIC))
+		return NULL;
+	text = blob_text(area, ESCROW_JSON_MAX, &len, &why);
+	if (text && escrow_parse(&c->escrow, text, len))
+		why = "the escrow token cannot be read";
+	if (!why && c->escrow.keyslot != c->token.keyslot)
+		why = "the escrow token is of another key slot";
+	return why;
 }
 
 static bool field_is(const char *field, size_t room, const char *want)
@@ -144,6 +205,7 @@ static const char *judge_slots(const struct luks1_hdr_disk *h, uint64_t data_off
 const char *container_judge_luks1(struct container *c)
 {
 	struct luks1_hdr_disk h;
+	size_t token_end = 0;
 	const char *why;
 
 	memcpy(&h, c->hdr, sizeof(h));
@@ -157,7 +219,9 @@ const char *container_judge_luks1(struct container *c)
 	if (!why)
 		why = judge_slots(&h, c->subject.data_off);
 	if (!why)
-		why = read_token(c);
+		why = read_token(c, &token_end);
+	if (!why)
+		why = read_escrow(c, token_end);
 	if (why)
 		return why;
 	if (c->token.keyslot >= LUKS1_SLOTS ||

@@ -188,11 +188,16 @@ static const char *judge_digest(struct json_object *digests, struct json_object 
 		       : "the digest is not bound to all key slots";
 }
 
+static const char *token_text(struct json_object *value)
+{
+	return json_object_to_json_string_ext(
+		value, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+}
+
 static const char *read_token(struct token *t, struct json_object *value,
 			      struct json_object *slots)
 {
-	const char *text = json_object_to_json_string_ext(
-		value, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	const char *text = token_text(value);
 	char id[16];
 
 	if (!jsonget_is(value, "type", "vmcryptfs"))
@@ -204,6 +209,17 @@ static const char *read_token(struct token *t, struct json_object *value,
 					 : "the token names a key slot that is not there";
 }
 
+static const char *read_escrow(struct container *c, struct json_object *value)
+{
+	const char *text = token_text(value);
+
+	if (*c->escrow.recipient)
+		return "there are two escrow tokens";
+	return escrow_parse(&c->escrow, text, strlen(text))
+		       ? "the escrow token cannot be read"
+		       : NULL;
+}
+
 /*
  * One token, or two while a key change is under way: then the later generation counts,
  * for its secret is in the key service before its token is in the header.
@@ -212,24 +228,30 @@ static const char *judge_tokens(struct container *c, struct json_object *tokens,
 				struct json_object *slots)
 {
 	struct token list[TOKENS_MAX];
-	int cnt = tokens ? json_object_object_length(tokens) : 0;
-	int n = 0;
+	const char *why = NULL;
+	int cnt = 0;
 
-	if (cnt < 1)
+	if (!tokens || json_object_object_length(tokens) < 1)
 		return "no token";
-	if (cnt > TOKENS_MAX)
-		return "there are more than two tokens";
 	json_object_object_foreach(tokens, id, value)
 	{
-		const char *why = read_token(&list[n++], value, slots);
-
 		(void)id;
+		if (jsonget_is(value, "type", ESCROW_TYPE))
+			why = read_escrow(c, value);
+		else if (cnt == TOKENS_MAX)
+			why = "there are more than two tokens";
+		else
+			why = read_token(&list[cnt++], value, slots);
 		if (why)
 			return why;
 	}
+	if (!cnt)
+		return "no token";
 	if (cnt == 2 && list[0].generation == list[1].generation)
 		return "two tokens are of the same generation";
 	c->token = list[cnt == 2 && list[1].generation > list[0].generation];
+	if (*c->escrow.recipient && c->escrow.keyslot != c->token.keyslot)
+		return "the escrow token is of another key slot";
 	return NULL;
 }
 

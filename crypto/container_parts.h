@@ -6,6 +6,7 @@
  *   container_load.c    from a file, from a copy     container_io.c      to a file
  *   container_luks1.c   LUKS1: allow-list, token area
  *   container_luks2.c   LUKS2: allow-list
+ *   container_rekey*.c  another secret
  *
  * Functions that judge a header return NULL if it is right, or the reason for the log.
  */
@@ -40,6 +41,7 @@ struct container {
 	struct keypage *keys;
 	bool unlocked;
 	struct token token;
+	struct escrow escrow; /* an empty recipient: none */
 	struct token_subject subject;
 	char error[ERROR_TEXT_LEN]; /* libcryptsetup's last complaint */
 };
@@ -66,9 +68,22 @@ NODISCARD vcf_err_t container_set_uuid(struct container *c, const char *text);
 const char *container_judge_luks1(struct container *c);
 const char *container_judge_luks2(struct container *c);
 
-/* Writes c->token to the mapped LUKS1 header or through libcryptsetup. */
+/* Writes c->token and c->escrow to the mapped LUKS1 header or through libcryptsetup. */
 NODISCARD vcf_err_t container_put_token_luks1(struct container *c);
 NODISCARD vcf_err_t container_put_token_luks2(struct container *c);
+
+/*
+ * kcv and MAC of the unlocked container, and its tokens into the header: with escrow for that key, or
+ * (NULL) without.
+ */
+NODISCARD vcf_err_t container_put_token(struct container *c, const struct secret *secret,
+					const struct escrow_public *escrow);
+
+/* Now, in the token's form. */
+void container_set_created(struct token *t);
+
+/* The header is in the map: has it mended (*mended may be NULL), checked, its token read. */
+NODISCARD vcf_err_t container_check(struct container *c, const char *name, bool *mended);
 
 /* Reads [0, data_off) of fd into the map; holes are skipped. -EIO if the file is shorter.
  */

@@ -8,6 +8,7 @@
 #include "crypto/deletion_worker.h"
 #include "crypto/header_wipe.h"
 #include "crypto/worker.h"
+#include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 
@@ -15,6 +16,7 @@ static const struct deletion_timing default_timing = {
 	.backoff_min_ms = 60 * 1000,
 	.backoff_max_ms = 60 * 60 * 1000,
 	.poll_ms = 60 * 1000,
+	.spacing_ms = 500,
 };
 
 void deletion_set_state(struct journal *j, const struct journal_entry *e,
@@ -157,14 +159,35 @@ vcf_err_t deletion_restore(struct deletion_queue *q, uint64_t id)
 	return journal_set(q->journal, id, JOURNAL_CLOSED, NULL, 0);
 }
 
-void deletion_set_policy(struct deletion_queue *q, bool keep, uint64_t delay_s)
+void deletion_set_policy(struct deletion_queue *q, bool keep, bool controller,
+			 uint64_t delay_s)
 {
 	SCOPED_LOCK(&q->lock);
 
 	q->cfg.keep = keep;
+	q->cfg.controller = controller;
 	q->cfg.delay_s = delay_s;
 	q->told = true;
 	pthread_cond_signal(&q->wake);
+}
+
+void deletion_look(struct deletion_queue *q)
+{
+	SCOPED_LOCK(&q->lock);
+
+	q->told = true;
+	pthread_cond_signal(&q->wake);
+}
+
+void deletion_get_status(struct deletion_queue *q, struct deletion_status *out)
+{
+	uint64_t now_ms = clock_now_ms();
+	SCOPED_LOCK(&q->lock);
+
+	memset(out, 0, sizeof(*out));
+	if (q->pause_until_ms > now_ms)
+		out->pause_s = (q->pause_until_ms - now_ms + 999) / 1000;
+	memcpy(out->last_error, q->last_error, sizeof(out->last_error));
 }
 
 void deletion_counts(struct deletion_queue *q, size_t *waiting, size_t *suspect)
@@ -189,6 +212,8 @@ static int recover_one(void *arg, const struct journal_entry *e)
 
 	if (e->state != JOURNAL_USING && e->state != JOURNAL_DELETING &&
 	    e->state != JOURNAL_UNLINKED && e->state != JOURNAL_WIPED && !waits)
+		return 0;
+	if (rec->cfg->is_mine && !rec->cfg->is_mine(rec->cfg->is_mine_arg, e->service))
 		return 0;
 	if (rec->is_linked(rec->arg, e->uuid)) {
 		if (e->state != JOURNAL_USING)

@@ -16,6 +16,9 @@
  * to be wiped. With on-delete = keep an entry ends with the wipe, and what an earlier
  * configuration left waiting stays.
  *
+ * With destroyer = controller the thread leaves what is due alone: `vmcryptfs keys reap`
+ * does the last stage elsewhere, and its receipts end the entries.
+ *
  * Only the last stage talks to the service. Thread-safe; calls block on disk only.
  */
 #ifndef VCF_CRYPTO_DELETION_H
@@ -29,6 +32,7 @@ struct deletion_queue;
 struct deletion_config {
 	const char *service; /* entries of other services are left alone */
 	bool keep;	     /* on-delete = keep: never destroy */
+	bool controller;     /* destroyer = controller: another machine destroys */
 	uint64_t delay_s;    /* destroy-delay */
 	/*
 	 * Required. Is a container with one of these uuids or key ids linked below our
@@ -38,6 +42,12 @@ struct deletion_config {
 	vcf_err_t (*in_use)(void *arg, const struct journal_entry *entries, size_t cnt,
 			    bool *in_use);
 	void *in_use_arg;
+	/*
+	 * For deletion_recover(): is an entry of this service one to settle by this
+	 * configuration? NULL: all are.
+	 */
+	bool (*is_mine)(void *arg, const char *service);
+	void *is_mine_arg;
 };
 
 /*
@@ -53,8 +63,11 @@ void deletion_queue_free(struct deletion_queue *q);
 /* The waits; the defaults are those of deletion_queue_new(). For tests. */
 struct deletion_timing {
 	unsigned int backoff_min_ms; /* after the service failed: 60000 ... */
-	unsigned int backoff_max_ms; /* ... doubling to 3600000, for each entry */
-	unsigned int poll_ms;	     /* looks at least this often; 60000 */
+	/* ... doubling to 3600000, for each entry; and for the whole queue, if the service
+	 * did not answer, or several entries in a row failed */
+	unsigned int backoff_max_ms;
+	unsigned int poll_ms;	 /* looks at least this often; 60000 */
+	unsigned int spacing_ms; /* a share of time for each entry: 500, 120 a minute */
 };
 NODISCARD vcf_err_t deletion_queue_new_timed(struct deletion_queue **out,
 					     struct journal *j, struct keyservice *ks,
@@ -104,9 +117,19 @@ NODISCARD vcf_err_t deletion_restore(struct deletion_queue *q, uint64_t id);
  * Another on-delete and destroy-delay: for what is deleted from now on. Entries keep the time at
  * which they are due; with `keep` they wait.
  */
-void deletion_set_policy(struct deletion_queue *q, bool keep, uint64_t delay_s);
+void deletion_set_policy(struct deletion_queue *q, bool keep, bool controller,
+			 uint64_t delay_s);
+
+/* Something in the journal is due that was not before. */
+void deletion_look(struct deletion_queue *q);
 
 /* Entries that wait for destroy, and suspects. */
 void deletion_counts(struct deletion_queue *q, size_t *waiting, size_t *suspect);
+
+struct deletion_status {
+	uint64_t pause_s;     /* until the service is asked again; 0: not paused */
+	char last_error[256]; /* "" if the last one went well */
+};
+void deletion_get_status(struct deletion_queue *q, struct deletion_status *out);
 
 #endif

@@ -8,12 +8,17 @@
 #include <uuid/uuid.h>
 
 #include "crypto/container.h"
+#include "crypto/deletion_check.h"
 #include "crypto/worker.h"
+#include "util/audit.h"
 #include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 
-enum { BATCH = 64 }; /* entries for one walk of the tree */
+enum {
+	BATCH = 64,	 /* entries for one walk of the tree */
+	STREAK_LONG = 4, /* failures in a row that are not one entry's fault */
+};
 
 /* --- one request to the service; the worker waits, but not past the end --- */
 
@@ -156,6 +161,39 @@ static void suspect(struct deletion_queue *q, const struct journal_entry *e,
 	end_entry(q, e, JOURNAL_SUSPECT);
 }
 
+/* The first one is worth a line in the log. */
+static bool note_failure(struct deletion_queue *q, vcf_err_t err, const char *text)
+{
+	SCOPED_LOCK(&q->lock);
+	uint64_t max_ms = q->timing.backoff_max_ms;
+
+	snprintf(q->last_error, sizeof(q->last_error), "%s%s%s", strerror(-err),
+		 *text ? ": " : "", text);
+	if (++q->streak < STREAK_LONG && err != -ETIMEDOUT)
+		return q->streak == 1;
+	q->pause_ms = q->pause_ms ? 2 * q->pause_ms : q->timing.backoff_min_ms;
+	q->pause_ms = q->pause_ms < max_ms ? q->pause_ms : max_ms;
+	q->pause_until_ms = clock_now_ms() + q->pause_ms;
+	return q->streak == 1;
+}
+
+static void note_success(struct deletion_queue *q)
+{
+	SCOPED_LOCK(&q->lock);
+
+	q->streak = 0;
+	q->pause_ms = 0;
+	*q->last_error = '\0';
+}
+
+/* 0: the service may be asked. */
+static uint64_t paused_until(struct deletion_queue *q)
+{
+	SCOPED_LOCK(&q->lock);
+
+	return q->pause_until_ms > clock_now_ms() ? q->pause_until_ms : 0;
+}
+
 /* Not now. One that may be the service's fault makes the whole queue pause. */
 static void failed(struct deletion_queue *q, const struct journal_entry *e, vcf_err_t err,
 		   const char *text)
@@ -163,14 +201,11 @@ static void failed(struct deletion_queue *q, const struct journal_entry *e, vcf_
 	put_off(q, e->id);
 	if (err == -ECANCELED)
 		return;
-	if (err == -ETIMEDOUT)
-		q->pause_until_ms = clock_now_ms() + q->timing.backoff_min_ms;
-	if (!q->failing)
+	if (note_failure(q, err, text))
 		log_warn("%s: its secret %s at %s cannot be destroyed yet: %s%s%s; it is "
 			 "tried again",
 			 e->path, e->key_id, e->service, strerror(-err),
 			 *text ? ": " : "", text);
-	q->failing = true;
 }
 
 /* The entry is still ours to destroy; until unclaim() nobody can take it back. */
@@ -179,8 +214,8 @@ static bool claim(struct deletion_queue *q, uint64_t id)
 	SCOPED_LOCK(&q->lock);
 	struct journal_entry e;
 
-	if (q->closing || q->cfg.keep || journal_get(q->journal, id, &e) ||
-	    e.state != JOURNAL_DESTROYING)
+	if (q->closing || q->cfg.keep || q->cfg.controller ||
+	    journal_get(q->journal, id, &e) || e.state != JOURNAL_DESTROYING)
 		return false;
 	q->busy_id = id;
 	return true;
@@ -193,6 +228,42 @@ static void unclaim(struct deletion_queue *q)
 	q->busy_id = 0;
 }
 
+/* A service that only wraps secrets has nothing to destroy, and must not be said to have. */
+static void say_destroyed(struct deletion_queue *q, const struct journal_entry *e,
+			  const char *id)
+{
+	struct keyservice_status st;
+
+	keyservice_get_status(q->ks, &st);
+	if (st.caps & KEY_CAP_WRAPPED)
+		log_info("%s: its secret was wrapped by %s and went with its header; the "
+			 "service itself cannot forget it",
+			 e->path, e->service);
+	else
+		log_info("%s: its secret %s at %s is destroyed", e->path, id, e->service);
+}
+
+/* For the audit trail. */
+static void note_answer(const struct journal_entry *entry, const char *verb,
+			const char *id, uint64_t start_ms, vcf_err_t err,
+			const char *text)
+{
+	char label[UUID_TEXT_LEN + 1];
+	struct audit_event e = {
+		.verb = verb,
+		.path = *entry->path ? entry->path : NULL,
+		.uuid = label,
+		.key_id = id,
+		.service = entry->service,
+		.latency_ms = audit_since(start_ms),
+		.err = err,
+		.text = *text ? text : NULL,
+	};
+
+	uuid_unparse_lower(entry->uuid, label);
+	audit_answer(&e);
+}
+
 static void end_destroy(struct deletion_queue *q, const struct journal_entry *e,
 			const char *id, vcf_err_t err, const char *text)
 {
@@ -203,8 +274,8 @@ static void end_destroy(struct deletion_queue *q, const struct journal_entry *e,
 			failed(q, e, err, text);
 		return;
 	}
-	log_info("%s: its secret %s at %s is destroyed", e->path, id, e->service);
-	q->failing = false;
+	say_destroyed(q, e, id);
+	note_success(q);
 	end_entry(q, e, JOURNAL_CLOSED);
 }
 
@@ -212,6 +283,7 @@ static void destroy(struct deletion_queue *q, const struct journal_entry *e,
 		    const char *id)
 {
 	struct deletion_answer a;
+	uint64_t start_ms = clock_now_ms();
 	vcf_err_t err;
 
 	if (!claim(q, e->id))
@@ -219,6 +291,7 @@ static void destroy(struct deletion_queue *q, const struct journal_entry *e,
 	err = ask(q, ASK_DESTROY, id, e->uuid, &a);
 	secret_free(a.secret);
 	CRASHPOINT("destroy-done");
+	note_answer(e, "destroy", id, start_ms, err, a.text);
 	end_destroy(q, e, id, err, a.text);
 	unclaim(q);
 }
@@ -227,7 +300,7 @@ static void gone(struct deletion_queue *q, const struct journal_entry *e)
 {
 	log_info("%s: its secret %s is not at %s any more", e->path, e->key_id,
 		 e->service);
-	q->failing = false;
+	note_success(q);
 	end_entry(q, e, JOURNAL_CLOSED);
 }
 
@@ -251,34 +324,14 @@ static void settle_leftover(struct deletion_queue *q, const struct journal_entry
 		destroy(q, e, a.id);
 }
 
-/* Does the saved header say that it is this entry's, and is the secret its own? */
-static vcf_err_t check_header(const struct journal_entry *e, const void *hdr,
-			      const struct secret *secret)
-{
-	auto_container struct container *c = NULL;
-	vcf_err_t err = container_load_saved(&c, hdr, CONTAINER_PEEK_LEN, e->path);
-
-	if (err)
-		return err;
-	if (strcmp(container_token(c)->key_id, e->key_id) != 0 ||
-	    strcmp(container_token(c)->service, e->service) != 0 ||
-	    memcmp(container_subject(c)->uuid, e->uuid, UUID_LEN) != 0)
-		return -EBADMSG;
-	return container_mac_check(c, secret);
-}
-
-/* Errors that say nothing of the header. */
-static bool passing(vcf_err_t err)
-{
-	return err == -ENOMEM || err == -EINTR || err == -EAGAIN;
-}
-
 static void settle_container(struct deletion_queue *q, const struct journal_entry *e,
 			     const void *hdr)
 {
+	uint64_t start_ms = clock_now_ms();
 	struct deletion_answer a;
 	vcf_err_t err = ask(q, ASK_GET, e->key_id, e->uuid, &a);
 
+	note_answer(e, "get", e->key_id, start_ms, err, a.text);
 	if (err == -ENOKEY) {
 		gone(q, e);
 		return;
@@ -290,12 +343,12 @@ static void settle_container(struct deletion_queue *q, const struct journal_entr
 		return;
 	}
 	CRASHPOINT("destroy-get");
-	err = check_header(e, hdr, a.secret);
+	err = deletion_check_header(e, hdr, a.secret);
 	secret_free(a.secret);
 	CRASHPOINT("destroy-checked");
 	if (!err)
 		destroy(q, e, e->key_id);
-	else if (passing(err))
+	else if (deletion_check_passing(err))
 		failed(q, e, err, "");
 	else
 		suspect(q, e, "the saved header does not belong to this secret");
@@ -312,7 +365,7 @@ static void settle(struct deletion_queue *q, const struct journal_entry *e)
 		settle_leftover(q, e);
 	else if (!err)
 		settle_container(q, e, hdr);
-	else if (passing(err))
+	else if (deletion_check_passing(err))
 		failed(q, e, err, "");
 	else
 		suspect(q, e, "its saved header cannot be read");
@@ -369,11 +422,12 @@ static bool closing(struct deletion_queue *q)
 	return q->closing;
 }
 
-static bool keeping(struct deletion_queue *q)
+/* What is due stays. */
+static bool leaving(struct deletion_queue *q)
 {
 	SCOPED_LOCK(&q->lock);
 
-	return q->cfg.keep;
+	return q->cfg.keep || q->cfg.controller;
 }
 
 static void cancel_used(struct deletion_queue *q, const struct journal_entry *e)
@@ -394,7 +448,7 @@ static void settle_batch(struct deletion_queue *q, const struct batch *b)
 			failed(q, &b->entries[i], err, "cannot look who uses it");
 		else if (used[i])
 			cancel_used(q, &b->entries[i]);
-		else if (q->pause_until_ms <= clock_now_ms())
+		else if (!paused_until(q))
 			settle(q, &b->entries[i]);
 	}
 }
@@ -407,15 +461,19 @@ static uint64_t work(struct deletion_queue *q)
 
 	b.now_ms = clock_now_ms();
 	b.again_ms = b.now_ms + q->timing.poll_ms;
-	if (!entries || keeping(q))
+	if (!entries || leaving(q))
 		return b.again_ms;
-	if (q->pause_until_ms > b.now_ms)
-		return q->pause_until_ms;
+	if (q->rest_until_ms > b.now_ms)
+		return q->rest_until_ms;
+	if (paused_until(q))
+		return paused_until(q);
 	if (journal_each(q->journal, collect, &b) < 0 || !b.cnt)
 		return b.again_ms;
 	settle_batch(q, &b);
+	/* The rest comes after the batch, for what the walk told does not last. */
+	q->rest_until_ms = clock_now_ms() + b.cnt * q->timing.spacing_ms;
 	/* what was put off, or a batch more: the next look tells */
-	return b.now_ms;
+	return q->rest_until_ms;
 }
 
 void *deletion_run(void *arg)

@@ -47,7 +47,7 @@ struct deletion_queue {
 	pthread_t thread;	       /* (c) */
 	struct journal *journal;       /* (c) */
 	struct keyservice *ks;	       /* (c) */
-	struct deletion_config cfg;    /* (c) service: a copy; keep, delay_s: (l) */
+	struct deletion_config cfg;    /* (c) service: a copy; the policy: (l) */
 	struct deletion_timing timing; /* (c) */
 	atomic_uint refs;	       /* (a) the owner's, and one a request under way */
 	bool closing;		       /* (l) */
@@ -56,8 +56,11 @@ struct deletion_queue {
 	struct deletion_answer answer; /* (l) */
 	uint64_t busy_id; /* (l) the entry whose secret is being destroyed, or 0 */
 	struct deletion_later *later; /* worker only */
-	uint64_t pause_until_ms;      /* worker only: the service does not answer */
-	bool failing;		      /* worker only: said in the log */
+	uint64_t rest_until_ms;	      /* worker only: so many were settled just now */
+	uint64_t pause_until_ms;      /* (l) the service does not answer */
+	uint64_t pause_ms;	      /* (l) the last pause's length */
+	unsigned int streak;	      /* (l) failures in a row */
+	char last_error[256];	      /* (l) "" after one that went well */
 };
 
 /* Journals a state; an error is logged. */

@@ -15,6 +15,7 @@
 #include "crypto/journal_file.h"
 #include "util/lock.h"
 #include "util/log.h"
+#include "util/parse.h"
 
 enum {
 	DEAD_AT_OPEN = 1024 * 1024,	   /* compact at open above this, ... */
@@ -482,6 +483,30 @@ vcf_err_t journal_header(struct journal *j, uint64_t id, void *hdr)
 	if (!n->has_header)
 		return -ENODATA;
 	return journal_file_read(&j->file, &r, hdr, n->add_off);
+}
+
+void journal_host(struct journal *j, char hex[JOURNAL_HOST_HEX_LEN + 1])
+{
+	static const unsigned char unknown[JOURNAL_ID_LEN];
+	const unsigned char *id = j->file.header.host_id;
+	SCOPED_LOCK(&j->lock);
+
+	*hex = '\0';
+	if (memcmp(id, unknown, JOURNAL_ID_LEN) != 0)
+		hex_encode(hex, id, JOURNAL_ID_LEN);
+}
+
+const char *journal_state_name(enum journal_state state)
+{
+	static const char *const names[] = {
+		[JOURNAL_CREATING] = "creating",     [JOURNAL_UNUSED] = "unused",
+		[JOURNAL_USING] = "using",	     [JOURNAL_DELETING] = "deleting",
+		[JOURNAL_UNLINKED] = "unlinked",     [JOURNAL_WIPED] = "wiped",
+		[JOURNAL_DESTROYING] = "destroying", [JOURNAL_SUSPECT] = "suspect",
+		[JOURNAL_CLOSED] = "closed",
+	};
+
+	return names[state];
 }
 
 size_t journal_count(struct journal *j, enum journal_state state)

@@ -97,6 +97,13 @@ NODISCARD vcf_err_t journal_each(struct journal *j,
  * saved, -EBADMSG it cannot be read. */
 NODISCARD vcf_err_t journal_header(struct journal *j, uint64_t id, void *hdr);
 
+/* The machine that wrote the journal: /etc/machine-id, or "" if it has none. */
+enum { JOURNAL_HOST_HEX_LEN = 32 };
+void journal_host(struct journal *j, char hex[JOURNAL_HOST_HEX_LEN + 1]);
+
+/* "creating", "unused", ... */
+const char *journal_state_name(enum journal_state state);
+
 /* Live entries in a state. */
 size_t journal_count(struct journal *j, enum journal_state state);
 

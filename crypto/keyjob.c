@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "crypto/keyservice.h"
+
 static vcf_err_t keyjob_fill(struct keyjob *job, const char *id, const char *label,
 			     const struct secret *secret)
 {
@@ -57,6 +59,8 @@ void keyjob_request(struct keyjob *job, unsigned int caps, struct key_request *o
 	}
 	job->sent = next_verb(job, caps);
 	job->created[0] = '\0';
+	if (job->verb == KEY_LIST)
+		job->item(job->item_arg, NULL);
 	memset(out, 0, sizeof(*out));
 	out->verb = job->sent;
 	snprintf(out->id, sizeof(out->id), "%s", job->id);
@@ -93,8 +97,21 @@ static enum keyjob_verdict on_secret(struct keyjob *job, struct key_reply *r)
 	return done(job, 0);
 }
 
+static enum keyjob_verdict on_listed(struct keyjob *job, const struct key_reply *r)
+{
+	const struct keyservice_item item = {
+		.id = r->id, .label = r->label, .created = r->created};
+
+	if (strncmp(r->label, job->label, strlen(job->label)) != 0)
+		return KEYJOB_NONSENSE;
+	job->item(job->item_arg, &item);
+	return KEYJOB_MORE;
+}
+
 static enum keyjob_verdict on_item(struct keyjob *job, struct key_reply *r)
 {
+	if (job->verb == KEY_LIST)
+		return on_listed(job, r);
 	if (strcmp(r->label, job->label) != 0)
 		return KEYJOB_NONSENSE;
 	if (*job->created && keyproto_created_cmp(r->created, job->created) < 0)
@@ -108,6 +125,8 @@ static enum keyjob_verdict on_end(struct keyjob *job)
 {
 	bool found = *job->created != '\0';
 
+	if (job->verb == KEY_LIST)
+		return done(job, 0);
 	if (job->verb == KEY_FIND)
 		return done(job, found ? 0 : -ENOKEY);
 	return go_to(job, found ? KEYJOB_VERIFY : KEYJOB_CREATE);
@@ -141,7 +160,7 @@ static bool answers(enum key_verb sent, enum key_reply_kind kind)
 		return sent == KEY_GET;
 	case KEY_REPLY_ITEM:
 	case KEY_REPLY_END:
-		return sent == KEY_FIND;
+		return sent == KEY_FIND || sent == KEY_LIST;
 	case KEY_REPLY_DESTROYED:
 	case KEY_REPLY_GONE:
 		return sent == KEY_DESTROY;

@@ -22,6 +22,9 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 
+struct keyservice_item;
+typedef void keyservice_item_fn(void *arg, const struct keyservice_item *item);
+
 struct keywaiter; /* keyqueue.h */
 
 enum keyjob_step { KEYJOB_CREATE, KEYJOB_FIND, KEYJOB_VERIFY };
@@ -40,7 +43,7 @@ struct keyjob {
 	bool busy;		   /* (q) with a helper */
 	uint64_t not_before_ms;	   /* (q) end of the pause */
 	uint64_t deadline_ms;	   /* (q) the latest waiter's */
-	enum key_verb verb;	   /* (c) as called: get, new, find, destroy, ping */
+	enum key_verb verb;	   /* (c) as called */
 	enum keyjob_step step;	   /* new */
 	enum key_verb sent;	   /* as sent last */
 	unsigned int tries;
@@ -48,6 +51,8 @@ struct keyjob {
 	char id[TOKEN_KEY_ID_MAX + 1];	    /* (c) get, destroy; new, find: the result */
 	char label[KEYPROTO_LABEL_MAX + 1]; /* (c) */
 	char created[32];		    /* of the newest item so far, "" if none */
+	keyservice_item_fn *item;	    /* (c) list: told of each one */
+	void *item_arg;			    /* (c) */
 	struct secret *secret;		    /* (c) new: ours */
 	struct secret *result;
 	vcf_err_t err;

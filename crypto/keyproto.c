@@ -275,10 +275,42 @@ vcf_err_t keyproto_parse_request(struct key_request *out, const char *line, size
 	return parse_setup(out, &c);
 }
 
+static const struct {
+	const char *name;
+	enum key_cap cap;
+} caps[] = {
+	{"derives", KEY_CAP_DERIVES},
+	{"wrapped", KEY_CAP_WRAPPED},
+};
+
+/* The rest of a line: words, of which some are known. */
+static vcf_err_t parse_caps(struct key_reply *out, struct cursor *c)
+{
+	char word[33];
+
+	while (c->p) {
+		if (!take_text(c, word, sizeof(word)))
+			return -EPROTO;
+		for (size_t i = 0; i < LENGTH(caps); i++) {
+			if (strcmp(word, caps[i].name) == 0)
+				out->caps |= caps[i].cap;
+		}
+	}
+	return 0;
+}
+
+const char *keyproto_cap_name(unsigned int cap)
+{
+	for (size_t i = 0; i < LENGTH(caps); i++) {
+		if (cap == (unsigned int)caps[i].cap)
+			return caps[i].name;
+	}
+	return NULL;
+}
+
 static vcf_err_t parse_hello(struct key_reply *out, struct cursor *c)
 {
 	uint64_t version;
-	char cap[33];
 
 	out->kind = KEY_REPLY_HELLO;
 	if (!take_number(c, 0, &version))
@@ -288,13 +320,7 @@ static vcf_err_t parse_hello(struct key_reply *out, struct cursor *c)
 	if (!take_text(c, out->text, sizeof(out->text)) ||
 	    !token_service_valid(out->text))
 		return -EPROTO;
-	while (c->p) {
-		if (!take_text(c, cap, sizeof(cap)))
-			return -EPROTO;
-		if (strcmp(cap, "derives") == 0)
-			out->caps |= KEY_CAP_DERIVES;
-	}
-	return 0;
+	return parse_caps(out, c);
 }
 
 static vcf_err_t parse_untagged(struct key_reply *out, struct cursor *c)
@@ -306,7 +332,7 @@ static vcf_err_t parse_untagged(struct key_reply *out, struct cursor *c)
 		return parse_hello(out, c);
 	case 1:
 		out->kind = KEY_REPLY_READY;
-		return verdict(c, true);
+		return parse_caps(out, c);
 	default:
 		return -EPROTO;
 	}

@@ -32,13 +32,19 @@ enum {
 /* The first word that a helper says. */
 #define KEYPROTO_HELLO "vmcryptfs-keys"
 
-/* Words that a helper adds to its hello; unknown ones are ignored. */
+/* Words that a helper adds to its hello or its ready; unknown ones are ignored. */
 enum key_cap {
 	/*
 	 * The helper makes each secret from its label instead of storing one: the server
 	 * asks `get LABEL` where it would ask `new`, and uses what it is given.
 	 */
 	KEY_CAP_DERIVES = 1, /* derives */
+	/*
+	 * The helper's service wraps each secret and stores nothing: the key id is the
+	 * wrapped secret. `find` and `list` answer nothing, `destroy` gone: the service
+	 * cannot forget one image, that is for whoever erases its header.
+	 */
+	KEY_CAP_WRAPPED = 2, /* wrapped */
 };
 
 enum key_verb {
@@ -63,7 +69,7 @@ struct key_request {
 
 enum key_reply_kind {
 	KEY_REPLY_HELLO, /* vmcryptfs-keys 1 NAME CAPABILITY... */
-	KEY_REPLY_READY,
+	KEY_REPLY_READY, /* ready CAPABILITY... */
 	KEY_REPLY_CREATED,
 	KEY_REPLY_SECRET,
 	KEY_REPLY_ITEM,
@@ -85,7 +91,7 @@ struct key_reply {
 	char text[KEYPROTO_TEXT_MAX +
 		  1]; /* error text, cut to fit; hello: the helper's name */
 	enum key_error error;
-	unsigned int caps; /* hello: of enum key_cap */
+	unsigned int caps; /* hello, ready: of enum key_cap */
 	unsigned int retry_after_s;
 	struct secret *secret; /* owned by the caller */
 };
@@ -115,6 +121,9 @@ NODISCARD ssize_t keyproto_format_reply(char *dst, size_t room,
  * -ETIMEDOUT, quota -EDQUOT, invalid -EINVAL. The one table for key-service failures.
  */
 vcf_err_t keyproto_errno(enum key_error error);
+
+/* The word of one capability; NULL if it is none. */
+const char *keyproto_cap_name(unsigned int cap);
 
 /* The words of tagged lines. */
 const char *keyproto_verb_name(enum key_verb verb);

@@ -153,13 +153,26 @@ ssize_t keyproto_format_request(char *dst, size_t room, const struct key_request
 	return put_end(&o, KEYPROTO_REQUEST_MAX);
 }
 
+static void put_caps(struct out *o, unsigned int caps)
+{
+	for (unsigned int cap = 1; cap && cap <= caps; cap <<= 1) {
+		if (caps & cap && keyproto_cap_name(cap))
+			put_word(o, keyproto_cap_name(cap));
+	}
+}
+
 static void put_hello(struct out *o, const struct key_reply *r)
 {
 	put_word(o, KEYPROTO_HELLO);
 	put_number(o, "", KEYPROTO_VERSION);
 	put_valid(o, token_service_valid(r->text), r->text);
-	if (r->caps & KEY_CAP_DERIVES)
-		put_word(o, "derives");
+	put_caps(o, r->caps);
+}
+
+static void put_ready(struct out *o, const struct key_reply *r)
+{
+	put_word(o, "ready");
+	put_caps(o, r->caps);
 }
 
 static void put_error(struct out *o, const struct key_reply *r)
@@ -202,7 +215,7 @@ ssize_t keyproto_format_reply(char *dst, size_t room, const struct key_reply *r)
 	if (r->kind == KEY_REPLY_HELLO)
 		put_hello(&o, r);
 	else if (r->kind == KEY_REPLY_READY)
-		put_word(&o, "ready");
+		put_ready(&o, r);
 	else
 		put_answer(&o, r);
 	return put_end(&o, KEYPROTO_REPLY_MAX);

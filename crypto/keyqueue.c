@@ -111,6 +111,23 @@ void keyqueue_put_back(struct keyqueue *q, struct keyjob *job, uint64_t not_befo
 	job->busy = false;
 }
 
+void keyqueue_release(struct keyqueue *q)
+{
+	SCOPED_LOCK(&q->lock);
+
+	for (struct keyjob *j = q->first; j; j = j->next) {
+		if (!j->retry_after_s)
+			j->not_before_ms = 0;
+	}
+}
+
+bool keyqueue_waiting(struct keyqueue *q)
+{
+	SCOPED_LOCK(&q->lock);
+
+	return q->waiting > 0;
+}
+
 static void account(struct keyqueue *q, const struct keywaiter *list, bool failed)
 {
 	SCOPED_LOCK(&q->lock);
@@ -209,6 +226,18 @@ void keyqueue_expire(struct keyqueue *q, uint64_t now_ms, const char *reason)
 		tell(q, STEAL_PTR(&over), &res);
 		if (gone)
 			keyjob_free(job);
+	}
+}
+
+void keyqueue_extend(struct keyqueue *q, struct keyjob *job, uint64_t deadline_ms)
+{
+	SCOPED_LOCK(&q->lock);
+
+	if (job->deadline_ms < deadline_ms)
+		job->deadline_ms = deadline_ms;
+	for (struct keywaiter *w = job->waiters; w; w = w->next) {
+		if (w->deadline_ms < deadline_ms)
+			w->deadline_ms = deadline_ms;
 	}
 }
 

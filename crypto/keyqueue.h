@@ -53,12 +53,21 @@ unsigned int keyqueue_ready(struct keyqueue *q, uint64_t now_ms);
 /* A busy job goes back, to be asked again not before that time. */
 void keyqueue_put_back(struct keyqueue *q, struct keyjob *job, uint64_t not_before_ms);
 
+/* The pauses of all jobs end now, except where the service itself asked for one. */
+void keyqueue_release(struct keyqueue *q);
+
+/* Does anybody wait? */
+bool keyqueue_waiting(struct keyqueue *q);
+
 /* Calls all waiters of a busy job with its result, and frees it. */
 void keyqueue_finish(struct keyqueue *q, struct keyjob *job);
 
 /* Calls those whose deadline has passed with -ETIMEDOUT. reason: if the job has no text.
  */
 void keyqueue_expire(struct keyqueue *q, uint64_t now_ms, const char *reason);
+
+/* The waiters of a busy job wait until then, at least. */
+void keyqueue_extend(struct keyqueue *q, struct keyjob *job, uint64_t deadline_ms);
 
 /* The next time at which a deadline or a pause ends; UINT64_MAX if there is none. */
 uint64_t keyqueue_next_ms(struct keyqueue *q, uint64_t now_ms);

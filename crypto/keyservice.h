@@ -3,8 +3,9 @@
  * One key service: a pool of key-helper processes and the requests that wait for them.
  *
  * All network, TLS, JSON and credentials live in the helpers; here are deadlines, retries
- * with jittered back-off (retryable kinds only: unavailable), replacement of helpers that
- * die, hang or talk nonsense, and coalescing (one fetch serves all who wait for one id).
+ * with jittered back-off (retryable kinds only: unavailable), a breaker that keeps requests back
+ * while the service is down, replacement of helpers that die, hang or talk nonsense, coalescing
+ * (one fetch serves all who wait for one id), and one second's memory of ids that were refused.
  *
  * One thread of its own runs an event loop. Calls never block: they queue and return.
  * `done` is called exactly once per call, from that thread, without locks held; it must
@@ -14,6 +15,7 @@
 #define VCF_CRYPTO_KEYSERVICE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -25,19 +27,27 @@
 
 struct keyservice;
 
+/* A helper to start, and as whom. */
+struct keyservice_program {
+	const char *path;
+	uint32_t uid, gid; /* KEYSERVICE_SAME_USER: whoever starts it */
+};
+#define KEYSERVICE_SAME_USER UINT32_MAX
+
 /*
  * Starts a helper program with stdin and stdout on a new socketpair or pipes, closing
  * every descriptor from 3 on in the child, environment PATH, LANG, CREDENTIALS_DIRECTORY
- * only, own session, umask 077, no_new_privs, no core files.
+ * only, own session, umask 077, no_new_privs, no core files. With a user it has that one's
+ * uid and gid, no other groups and no capability.
  *
  * to, from  our ends (O_CLOEXEC, non-blocking)      pid  the child (the caller of spawn
  * reaps it) Returns 0 or -errno. The default is keyservice_spawn(); a server asks its
  * keeper instead.
  */
-typedef vcf_err_t keyservice_spawn_fn(void *arg, const char *program, int *to, int *from,
-				      pid_t *pid);
-NODISCARD vcf_err_t keyservice_spawn(void *arg, const char *program, int *to, int *from,
-				     pid_t *pid);
+typedef vcf_err_t keyservice_spawn_fn(void *arg, const struct keyservice_program *program,
+				      int *to, int *from, pid_t *pid);
+NODISCARD vcf_err_t keyservice_spawn(void *arg, const struct keyservice_program *program,
+				     int *to, int *from, pid_t *pid);
 
 /*
  * Ends a helper that a spawn function started: SIGKILL, and reaps it where the spawner
@@ -67,6 +77,8 @@ struct keyservice_option {
 struct keyservice_config {
 	const char *name;   /* as in the token: "default" or the section's NAME */
 	const char *helper; /* absolute path, checked by keyservice_check_program() */
+	bool own_user;	    /* it runs as uid and gid, else as whoever starts it */
+	uint32_t uid, gid;
 	const struct keyservice_option *options; /* sent as "option NAME VALUE" */
 	size_t option_cnt;
 	unsigned int children;		 /* most helpers at once, default 4 */
@@ -76,12 +88,14 @@ struct keyservice_config {
 	keyservice_reap_fn *reap;
 	void *spawn_arg;
 	/*
-	 * Records of helpers, or NULL: those that are idle and have this kept_config are taken
-	 * over by keyservice_new(), the others end.
+	 * Records of helpers, or NULL: of those with this kept_config, idle ones are taken over
+	 * by keyservice_new(), the others end. Several services may share the records; what
+	 * none of them wants is for keyservice_end_strays().
 	 */
 	struct keyservice_helper *kept;
 	unsigned int kept_cnt;
 	uint32_t kept_config;
+	bool kept_in_use; /* other services are at work with them: nothing is taken over */
 };
 
 struct keyservice_result {
@@ -114,6 +128,13 @@ NODISCARD vcf_err_t keyservice_find_program(char *dst, size_t room, const char *
 /* Copies what it needs of the configuration; helpers start on demand. */
 NODISCARD vcf_err_t keyservice_new(struct keyservice **out,
 				   const struct keyservice_config *cfg);
+
+/*
+ * Ends the helpers in cfg's records that have none of these configurations, before the services
+ * that share the records are made. Only spawn, reap and the records are read of cfg.
+ */
+void keyservice_end_strays(const struct keyservice_config *cfg, const uint32_t *configs,
+			   size_t cnt);
 
 /*
  * The same with the spawn and reap functions of another one, which need not outlive it. Its
@@ -178,13 +199,36 @@ NODISCARD vcf_err_t keyservice_destroy_sync(struct keyservice *ks, const char *i
 NODISCARD vcf_err_t keyservice_ping_sync(struct keyservice *ks,
 					 struct keyservice_sync *out);
 
+/*
+ * All records whose label begins with prefix (NULL: all). item is called for each, from the
+ * service's thread, like done; with NULL at the start of each try: what came before is to be
+ * forgotten. However long a list is, it goes on while items come; what fails is tried a few
+ * times only.
+ */
+struct keyservice_item {
+	const char *id, *label;
+	const char *created; /* keyproto_created_valid() */
+};
+typedef void keyservice_item_fn(void *arg, const struct keyservice_item *item);
+NODISCARD vcf_err_t keyservice_list(struct keyservice *ks, const char *prefix,
+				    keyservice_item_fn *item, void *item_arg,
+				    keyservice_done_fn *done, void *arg);
+/* Waits; item is still called from the service's thread. */
+NODISCARD vcf_err_t keyservice_list_sync(struct keyservice *ks, const char *prefix,
+					 keyservice_item_fn *item, void *item_arg,
+					 struct keyservice_sync *out);
+
 struct keyservice_status {
-	char helper[64];       /* the name from the configuration's path */
-	const char *state;     /* "idle", "ok", "failing" */
+	char helper[64];   /* the name from the configuration's path */
+	const char *state; /* "idle", "ok", "failing", "slow": a request waits for 3 s */
 	unsigned int children; /* running now */
 	unsigned int waiting;  /* requests queued or under way */
 	uint64_t requests, failures, restarts;
+	const char *breaker;	 /* "closed", "open", "probing": keybreaker.h */
+	uint64_t breaker_opened; /* how often */
 	char last_error[128];
+	unsigned int
+		caps; /* of enum key_cap, of the helper that answered last; 0: none yet */
 };
 void keyservice_get_status(struct keyservice *ks, struct keyservice_status *out);
 

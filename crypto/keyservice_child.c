@@ -112,11 +112,16 @@ static vcf_err_t child_new(struct keychild **out, const struct keyservice_config
 vcf_err_t keychild_new(struct keychild **out, const struct keyservice_config *cfg,
 		       uint64_t deadline_ms)
 {
+	const struct keyservice_program program = {
+		.path = cfg->helper,
+		.uid = cfg->own_user ? cfg->uid : KEYSERVICE_SAME_USER,
+		.gid = cfg->gid,
+	};
 	auto_keychild struct keychild *c = NULL;
 	vcf_err_t err = child_new(&c, cfg);
 
 	if (!err)
-		err = cfg->spawn(cfg->spawn_arg, cfg->helper, &c->to, &c->from, &c->pid);
+		err = cfg->spawn(cfg->spawn_arg, &program, &c->to, &c->from, &c->pid);
 	if (err)
 		return err;
 	c->deadline_ms = deadline_ms;
@@ -319,6 +324,7 @@ static vcf_err_t on_ready(struct keychild *c, const struct key_reply *r)
 {
 	if (r->kind != KEY_REPLY_READY || c->out_len || c->option <= c->cfg->option_cnt)
 		return fail(c, -EPROTO, "did not answer ready to its options");
+	c->caps |= r->caps;
 	c->state = KEYCHILD_IDLE;
 	set_idle(c, true);
 	return 0;

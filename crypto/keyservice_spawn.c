@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
@@ -28,6 +29,7 @@
 #include "util/log.h"
 
 enum { ENV_MAX = 3, ENV_LEN = 4096, ZOMBIES_MAX = 64, SYMLINKS_MAX = 16, EXEC_MS = 5000 };
+enum { HELPER_MEMLOCK = 16 * 1024 * 1024 };
 
 struct environment {
 	char text[ENV_MAX][ENV_LEN];
@@ -36,7 +38,7 @@ struct environment {
 
 /* What the child needs, made by the parent. */
 struct launch {
-	const char *program;
+	const struct keyservice_program *program;
 	int in, out, report; /* the child's ends */
 	struct environment env;
 };
@@ -110,18 +112,37 @@ static vcf_err_t child_limits(void)
 	return 0;
 }
 
+/*
+ * The helper locks its memory under its own user's limit, which a parent with the right to may
+ * raise; one that has none needs little.
+ */
+static vcf_err_t child_user(const struct keyservice_program *p)
+{
+	struct rlimit lock = {HELPER_MEMLOCK, HELPER_MEMLOCK};
+
+	if (p->uid == KEYSERVICE_SAME_USER)
+		return 0;
+	setrlimit(RLIMIT_MEMLOCK, &lock);
+	if (setgroups(0, NULL) < 0 || setresgid(p->gid, p->gid, p->gid) < 0 ||
+	    setresuid(p->uid, p->uid, p->uid) < 0)
+		return -errno;
+	return 0;
+}
+
 static void __attribute__((noreturn)) child_main(const struct launch *l)
 {
 	int report = l->report;
-	char *argv[] = {(char *)(uintptr_t)l->program, NULL};
+	char *argv[] = {(char *)(uintptr_t)l->program->path, NULL};
 	vcf_err_t err;
 
 	child_signals();
 	err = child_descriptors(l, &report);
 	if (!err)
 		err = child_limits();
+	if (!err)
+		err = child_user(l->program);
 	if (!err) {
-		execve(l->program, argv, l->env.list);
+		execve(l->program->path, argv, l->env.list);
 		err = -errno;
 	}
 	if (write(report, &err, sizeof(err)) < 0)
@@ -205,7 +226,8 @@ static vcf_err_t launch(struct launch *l, pid_t *pid)
 	return err;
 }
 
-vcf_err_t keyservice_spawn(void *arg, const char *program, int *to, int *from, pid_t *pid)
+vcf_err_t keyservice_spawn(void *arg, const struct keyservice_program *program, int *to,
+			   int *from, pid_t *pid)
 {
 	auto_close int child_in = -1;
 	auto_close int child_out = -1;

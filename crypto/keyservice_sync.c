@@ -73,6 +73,16 @@ vcf_err_t keyservice_find_sync(struct keyservice *ks, const char *label,
 	return wait_end(&w, keyservice_find(ks, label, wait_done, &w));
 }
 
+vcf_err_t keyservice_list_sync(struct keyservice *ks, const char *prefix,
+			       keyservice_item_fn *item, void *item_arg,
+			       struct keyservice_sync *out)
+{
+	struct wait w;
+
+	wait_init(&w, out);
+	return wait_end(&w, keyservice_list(ks, prefix, item, item_arg, wait_done, &w));
+}
+
 vcf_err_t keyservice_destroy_sync(struct keyservice *ks, const char *id,
 				  const char *label, struct keyservice_sync *out)
 {

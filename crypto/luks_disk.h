@@ -4,7 +4,8 @@
  *
  * Source: LUKS1 On-Disk Format Specification 1.2.3, figure 1 and 2; LUKS2 On-Disk Format
  * Specification 1.1.1, section 2.1. Ours: the token of a LUKS1 container, in the gap
- * between its header (592 bytes) and the first key slot's material (4096).
+ * between its header (592 bytes) and the first key slot's material (4096), and behind it,
+ * in the last 512 bytes of that gap, the escrow token.
  */
 #ifndef VCF_CRYPTO_LUKS_DISK_H
 #define VCF_CRYPTO_LUKS_DISK_H
@@ -16,6 +17,7 @@ enum {
 	LUKS_MAGIC_LEN = 6,
 	LUKS1_SLOTS = 8,
 	LUKS1_TOKEN_OFF = 1024,
+	LUKS1_ESCROW_OFF = 3584,
 	LUKS1_TOKEN_END = 4096,
 	LUKS_SECTOR_LEN = 512, /* the unit of LUKS1's offsets */
 	LUKS_STRIPES = 4000,
@@ -27,6 +29,7 @@ enum {
 #define LUKS_MAGIC_1ST "LUKS\xba\xbe"
 #define LUKS_MAGIC_2ND "SKUL\xba\xbe"
 #define LUKS1_TOKEN_MAGIC "VMCRYPTF"
+#define LUKS1_ESCROW_MAGIC "VMCRYPTE"
 
 struct luks1_slot_disk {
 	uint32_t active_be;

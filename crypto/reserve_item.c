@@ -7,7 +7,9 @@
 #include <string.h>
 #include <uuid/uuid.h>
 
+#include "crypto/containerid.h"
 #include "crypto/worker.h"
+#include "util/audit.h"
 #include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
@@ -140,10 +142,30 @@ static void item_ready(struct reserve_item *it)
 			 r->service);
 }
 
+/* For the audit trail: a secret without an image yet. */
+static void note_answer(const struct reserve_item *it, const char *verb)
+{
+	char label[UUID_TEXT_LEN + 1];
+	struct audit_event e = {
+		.verb = verb,
+		.uuid = label,
+		.key_id = *it->res.key_id ? it->res.key_id : NULL,
+		.service = it->r->service,
+		.latency_ms = audit_since(it->asked_ms),
+		.err = it->err,
+		.text = it->err && *it->text ? it->text : NULL,
+	};
+
+	uuid_unparse_lower(it->res.uuid, label);
+	audit_answer(&e);
+}
+
 /* The service has it; the journal must say so before anyone uses it. */
 static void have_secret(struct reserve_item *it)
 {
 	vcf_err_t err = 0;
+
+	note_answer(it, it->unused ? "get" : "new"); /* perhaps found later */
 
 	CRASHPOINT("reserve-made");
 	if (!it->unused)
@@ -226,6 +248,7 @@ static vcf_err_t send_call(struct reserve_item *it)
 	vcf_err_t err;
 
 	r->refs++;
+	it->asked_ms = clock_now_ms();
 	err = call(it);
 	if (err)
 		reserve_unref(r);
@@ -254,7 +277,7 @@ static vcf_err_t prepare_new(struct reserve_item *it)
 	it->settled_ms = clock_now_ms() + it->r->timing.settle_ms;
 	if (it->res.secret)
 		return 0; /* again: the same secret under the same label */
-	uuid_generate_random(it->res.uuid);
+	containerid_new(it->res.uuid);
 	err = secret_new_random(&it->res.secret);
 	return err ? err : journal_creating(it);
 }
@@ -310,6 +333,8 @@ static void next_step(struct reserve_item *it, enum reserve_step step)
 
 static void end_new(struct reserve_item *it)
 {
+	if (it->err)
+		note_answer(it, "new");
 	if (it->err)
 		new_failed(it, it->err, refused(it->err));
 	else

@@ -56,7 +56,8 @@ struct reserve_item {
 	uint64_t run_at_ms;  /* monotonic */
 	uint64_t settled_ms; /* monotonic: from then on "not found" is believed */
 	unsigned int tries;
-	char text[128]; /* the helper's error text */
+	uint64_t asked_ms; /* when the request was sent */
+	char text[128];	   /* the helper's error text */
 };
 
 struct reserve_taker {

@@ -33,8 +33,13 @@ int cmd_status(int argc, char **argv);
 int cmd_upgrade(int argc, char **argv);
 int cmd_upgrade_probe(int argc, char **argv); /* for a keeper; not in the table */
 int cmd_info(int argc, char **argv);
+int cmd_adopt(int argc, char **argv);
+int cmd_recover(int argc, char **argv);
+int keys_escrow_keygen(const char *path); /* keys escrow-keygen PATH */
 int cmd_check_config(int argc, char **argv);
 int cmd_check_tree(int argc, char **argv);
+int cmd_check_keys(int argc, char **argv);
+int cmd_keys(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 
 /* Their entries' texts. */
@@ -80,6 +85,31 @@ int cmd_help(int argc, char **argv);
 	"  -c, -o  with a configuration, or with -o file.directory=DIR, the secret is\n" \
 	"          fetched and the header's MAC checked\n"                               \
 	"  -r      the mounts' runtime-directory, if not /run/vmcryptfs"
+#define CMD_ADOPT_USAGE "--reclone -c CONFIG [-o section.key=value]... [-r DIR] FILE..."
+#define CMD_ADOPT_HELP                                                                   \
+	"Makes copies of containers that were made below the mount (cp, a storage\n"     \
+	"clone) images of their own: each gets a new uuid and a new secret of the\n"     \
+	"service, and the old secret no longer opens it. FILE lies in the backing\n"     \
+	"folder and is not in use. A copy shares its volume key with its source all\n"   \
+	"the same: whoever had the one can read the other.\n"                            \
+	"  --reclone  required: this is the only form\n"                                 \
+	"  -c, -o     the mount's configuration\n"                                       \
+	"  -r         the mounts' runtime-directory, if not the configuration's"
+#define CMD_RECOVER_USAGE                                                                \
+	"--escrow-key PRIVATE [--out-key KEYFILE [--any-disk]] [--print-cryptsetup]\n"   \
+	"       FILE... | --escrow-key PRIVATE --to-service -c CONFIG\n"                 \
+	"       [-o section.key=value]... [-r DIR] FILE..."
+#define CMD_RECOVER_HELP                                                                  \
+	"Opens containers without the key service, by their escrow tokens. Each is\n"     \
+	"checked like at any open (MAC, volume key); without more options that is all.\n" \
+	"  --escrow-key        the private key that escrow-keygen made\n"                 \
+	"  --out-key           write the secret of one FILE as a key file for\n"          \
+	"                      cryptsetup, mode 0600, in memory (tmpfs)\n"                \
+	"  --any-disk          allow the key file on a disk\n"                            \
+	"  --print-cryptsetup  print how cryptsetup opens FILE with it\n"                 \
+	"  --to-service        give FILE a new secret at the service of -c: after its\n"  \
+	"                      secrets were lost. FILE is not in use\n"                   \
+	"  -c, -o, -r          as for adopt"
 #define CMD_CHECK_CONFIG_USAGE "[-v] [-o section.key=value]... CONFIG"
 #define CMD_CHECK_CONFIG_HELP                                                            \
 	"Reads a configuration and names all its faults. Nothing is started or "         \
@@ -93,6 +123,41 @@ int cmd_help(int argc, char **argv);
 	"Nothing is changed\nand no key is needed: it is the dry run of a mount.\n"      \
 	"Files in the clear where images should be make it end with exit code 6.\n"      \
 	"  --list-all  list every file, not only those with a fault"
+#define CMD_CHECK_KEYS_USAGE                                                             \
+	"[--json] [--service NAME] [-o section.key=value]... -c CONFIG"
+#define CMD_CHECK_KEYS_HELP                                                                \
+	"Tries the key service with a secret that is thrown away. Says what works, how\n"  \
+	"long it takes, which right or certificate is missing, and what a thief of this\n" \
+	"credential could do. Where it may not delete, the test secret stays: its id is\n" \
+	"printed, and it is put into the queue of the configuration's mount.\n"            \
+	"  --json     one JSON object\n"                                                   \
+	"  --service  the service's name, if there are several"
+#define CMD_KEYS_USAGE "SUBCOMMAND [OPTION]... [ARGUMENT]..."
+#define CMD_KEYS_HELP                                                                         \
+	"Shows and decides what becomes of secrets. MOUNT is -c CONFIG, or [-r DIR]\n"        \
+	"MOUNTPOINT where a daemon serves it.\n"                                              \
+	"  pending [--json] MOUNT            what waits for its end, and suspects\n"          \
+	"  restore-pending MOUNT (--all | UUID | KEY-ID | PATH)...\n"                         \
+	"                                    the secrets of these are kept after all\n"       \
+	"  drop-suspect --forget MOUNT (UUID | KEY-ID | PATH)...\n"                           \
+	"                                    the secret stays, nobody remembers it\n"         \
+	"  confirm --destroy MOUNT (UUID | KEY-ID | PATH)...\n"                               \
+	"                                    a suspect's secret goes all the same\n"          \
+	"  list [--json] -c CONFIG [PREFIX]  what the service has: id, label, created\n"      \
+	"  inventory -c CONFIG > FILE        what this host has a use for\n"                  \
+	"  orphans -c CONFIG --hosts NAME,... [--json] [--queue REPORT] FILE...\n"            \
+	"          [--older-than 7d] [--max-age 1d] [--apart 1d]\n"                           \
+	"                                    secrets that no host has a use for, by the\n"    \
+	"                                    inventories of all; --queue: those that an\n"    \
+	"                                    earlier report (--json) has, too, begin\n"       \
+	"                                    their destroy-delay\n"                           \
+	"  reap -c CONFIG --hosts NAME,... [--max-age 1d] FILE... > RECEIPTS\n"               \
+	"                                    destroys what is due on hosts that may not\n"    \
+	"  reaped MOUNT RECEIPTS             closes what was destroyed elsewhere\n"           \
+	"  escrow-keygen FILE                makes a key pair for [escrow] public-key:\n"     \
+	"                                    the private key in FILE, for no node to have,\n" \
+	"                                    the public one in FILE.pub\n"                    \
+	"list, orphans and reap take --service NAME where there are several."
 #define CMD_HELP_USAGE "[COMMAND | config]"
 #define CMD_HELP_HELP                                                                    \
 	"Lists the commands, or explains one. help config explains all options of\n"     \

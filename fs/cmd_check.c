@@ -38,6 +38,7 @@ int cmd_check_config(int argc, char **argv)
 {
 	auto_config struct config *c = NULL;
 	bool verbose = false;
+	char program[PATH_MAX];
 	const char *path;
 	vcf_err_t errs[3];
 	int opt;
@@ -62,6 +63,11 @@ int cmd_check_config(int argc, char **argv)
 	if (verbose)
 		config_print(c, stdout);
 	printf("%s%s: ok\n", verbose ? "; " : "", path);
+	if (keyservice_find_program(program, sizeof(program), c->helper))
+		log_warn(
+			"%s: a mount would be refused on this machine: its key helper is "
+			"missing or cannot be trusted",
+			path);
 	return EXIT_OK;
 }
 

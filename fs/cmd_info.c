@@ -20,6 +20,7 @@
 #include "crypto/keyservice.h"
 #include "fs/cmd.h"
 #include "fs/config.h"
+#include "fs/keysettings.h"
 #include "fs/mountpoint.h"
 #include "fs/span.h"
 #include "fs/statusfile.h"
@@ -27,8 +28,12 @@
 
 struct info_args {
 	struct config *cfg; /* NULL: no secret is asked for */
-	struct keyservice *ks;
-	const char *key_directory; /* of the file helper, or NULL */
+	struct {
+		const char *name;
+		struct keyservice *ks;
+		const char *key_directory; /* of the file helper, or NULL */
+	} services[CONFIG_SERVICES_MAX];
+	size_t service_cnt;
 	const char *runtime;
 	bool json;
 };
@@ -97,16 +102,30 @@ static vcf_err_t read_info(struct info *i, const char *name)
 	return 0;
 }
 
+/* The index of the token's service, or -1. */
+static int service_of(const struct info_args *a, const struct token *t)
+{
+	for (size_t i = 0; i < a->service_cnt; i++) {
+		if (strcmp(a->services[i].name, t->service) == 0)
+			return (int)i;
+	}
+	return -1;
+}
+
 static const char *mac_state(const struct info_args *a, const struct info *i)
 {
 	const struct token *t = container_token(i->c);
 	struct keyservice_sync got = {0};
 	auto_secret struct secret *secret = NULL;
 	vcf_err_t err;
+	int s;
 
-	if (!a->ks)
+	if (!a->service_cnt)
 		return "not checked (no secret at hand; see -c and -o)";
-	if (keyservice_get_sync(a->ks, t->key_id, &got))
+	s = service_of(a, t);
+	if (s < 0)
+		return "not checked (its key service is not in the configuration)";
+	if (keyservice_get_sync(a->services[s].ks, t->key_id, &got))
 		return "not checked (the key service does not give the secret)";
 	secret = got.secret;
 	if (t->derived) {
@@ -150,13 +169,17 @@ static void print_quoted(const char *s)
 static void print_open_line(const struct info_args *a, const struct info *i)
 {
 	const struct token *t = container_token(i->c);
+	const char *directory;
+	int s;
 
+	s = service_of(a, t);
+	directory = s < 0 || t->derived ? NULL : a->services[s].key_directory;
 	printf("  open without us  cryptsetup open --type %s --key-slot %u --key-file ",
 	       i->peek.format == FORMAT_LUKS1 ? "luks1" : "luks2", t->keyslot);
-	if (a->key_directory && !t->derived) {
+	if (directory) {
 		char key[PATH_MAX];
 
-		snprintf(key, sizeof(key), "%s/%s", a->key_directory, t->key_id);
+		snprintf(key, sizeof(key), "%s/%s", directory, t->key_id);
 		print_quoted(key);
 	} else {
 		fputs("KEYFILE", stdout);
@@ -164,7 +187,7 @@ static void print_open_line(const struct info_args *a, const struct info *i)
 	putchar(' ');
 	print_quoted(i->backing);
 	puts(" NAME");
-	if (!a->key_directory || t->derived)
+	if (!directory)
 		printf("                   KEYFILE holds the secret %s%s of service '%s' "
 		       "as 64 "
 		       "lower-case hex digits, no newline\n",
@@ -280,35 +303,50 @@ static int show(const struct info_args *a, const char *name)
 	return code;
 }
 
-static int connect_service(struct info_args *a)
+static int connect_service(struct info_args *a, const struct config *service)
 {
-	char program[PATH_MAX];
-	struct keyservice_option *options = NULL;
-	struct keyservice_config kc = {.name = a->cfg->service_name, .helper = program};
-	vcf_err_t err;
+	struct keysettings s = {0};
+	vcf_err_t err = keysettings_init(&s, a->cfg, service);
+	size_t i = a->service_cnt;
 
-	if (!a->cfg->helper) {
-		a->key_directory = config_helper_value(a->cfg, "file", "directory");
-		a->cfg->helper = a->key_directory ? strdup("file") : NULL;
-	}
-	if (!a->cfg->helper) {
+	s.kc.children = 1;
+	if (!err)
+		err = keyservice_new(&a->services[i].ks, &s.kc);
+	keysettings_fini(&s);
+	if (err)
+		return EXIT_KEYSERVICE;
+	a->services[i].name = service->service_name;
+	if (strcmp(config_helper_name(service), "file") == 0)
+		a->services[i].key_directory =
+			config_service_value(a->cfg, service, "directory");
+	a->service_cnt++;
+	return EXIT_OK;
+}
+
+/* Helpers start when they are asked something. */
+static int connect_services(struct info_args *a)
+{
+	const struct config *service;
+	int code = EXIT_OK;
+
+	if (!a->cfg->helper && config_helper_value(a->cfg, "file", "directory"))
+		a->cfg->helper = strdup("file");
+	for (size_t i = 0; !code && (service = config_service_at(a->cfg, i)); i++) {
+		if (service->helper) {
+			code = connect_service(a, service);
+			continue;
+		}
 		fprintf(stderr,
 			"vmcryptfs info: the configuration names no key helper\n");
 		return EXIT_CONFIG;
 	}
-	if (strcmp(a->cfg->helper, "file") == 0)
-		a->key_directory = config_helper_value(a->cfg, "file", "directory");
-	kc.children = 1;
-	kc.timeout_s = (unsigned int)a->cfg->timeout_s;
-	kc.request_timeout_ms = 20000;
-	err = keyservice_find_program(program, sizeof(program), a->cfg->helper);
-	if (!err)
-		err = config_helper_section(a->cfg, &options, &kc.option_cnt);
-	kc.options = options;
-	if (!err)
-		err = keyservice_new(&a->ks, &kc);
-	free(options);
-	return err ? EXIT_KEYSERVICE : EXIT_OK;
+	return code;
+}
+
+static void disconnect_services(struct info_args *a)
+{
+	for (size_t i = 0; i < a->service_cnt; i++)
+		keyservice_free(a->services[i].ks);
 }
 
 static int parse(struct info_args *a, int argc, char **argv, struct config *cfg)
@@ -343,19 +381,18 @@ static int start_crypto(void)
 int cmd_info(int argc, char **argv)
 {
 	auto_config struct config *cfg = NULL;
-	auto_keyservice struct keyservice *ks = NULL;
 	struct info_args a = {.runtime = statusfile_default_directory()};
 	int code = config_new(&cfg) ? EXIT_FAILED : parse(&a, argc, argv, cfg);
 
 	if (!code)
 		code = start_crypto();
 	if (!code && a.cfg)
-		code = connect_service(&a);
-	ks = a.ks;
+		code = connect_services(&a);
 	for (int i = optind; code != EXIT_USAGE && code != EXIT_CONFIG && i < argc; i++) {
 		int one = show(&a, argv[i]);
 
 		code = one ? one : code;
 	}
+	disconnect_services(&a);
 	return code;
 }

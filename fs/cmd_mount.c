@@ -389,6 +389,7 @@ static int probe_config(struct mount_args *a)
 
 static int probe_host(const struct mount_args *a)
 {
+	const struct config *service;
 	char program[PATH_MAX];
 	vcf_err_t err;
 
@@ -399,7 +400,8 @@ static int probe_host(const struct mount_args *a)
 	err = crypto_init();
 	if (err)
 		return say(EXIT_FAILED, "the crypto library does not start", err);
-	err = keyservice_find_program(program, sizeof(program), a->cfg->helper);
+	for (size_t i = 0; !err && (service = config_service_at(a->cfg, i)); i++)
+		err = keyservice_find_program(program, sizeof(program), service->helper);
 	return err ? say(EXIT_KEYSERVICE, "the key helper cannot be used", err) : EXIT_OK;
 }
 

@@ -34,9 +34,85 @@ static void print_image(struct json_object *i)
 	       num(i, "bytes_read"), num(i, "bytes_written"), str(i, "key_id"));
 }
 
+static void print_service(struct json_object *ks)
+{
+	const char *breaker = str(ks, "breaker");
+
+	printf("  key service %s%s%s: %s%s, %" PRIu64 " helpers, %" PRIu64
+	       " requests waiting, reserve %" PRIu64 "%s%s\n",
+	       str(ks, "name"), *str(ks, "name") ? ", " : "", str(ks, "helper"),
+	       str(ks, "state"),
+	       *breaker && strcmp(breaker, "closed") != 0 ? ", requests are held back"
+							  : "",
+	       num(ks, "children"), num(ks, "waiting"), num(ks, "reserve"),
+	       *str(ks, "last_error") ? ", last error: " : "", str(ks, "last_error"));
+}
+
+static void print_services(struct json_object *o)
+{
+	struct json_object *all = NULL, *ks = NULL;
+
+	if (!json_object_object_get_ex(o, "key_services", &all)) {
+		if (json_object_object_get_ex(o, "key_service", &ks))
+			print_service(ks); /* a server before there were several */
+		return;
+	}
+	for (size_t i = 0; i < json_object_array_length(all); i++)
+		print_service(json_object_array_get_idx(all, i));
+	if (num(o, "destroy_unconfigured"))
+		printf("  %" PRIu64
+		       " secrets to be destroyed are at services without a section\n",
+		       num(o, "destroy_unconfigured"));
+}
+
+static void print_audit(struct json_object *o)
+{
+	struct json_object *a = NULL;
+
+	if (!json_object_object_get_ex(o, "audit", &a) ||
+	    (num(a, "waiting") == 0 && num(a, "lost") == 0))
+		return;
+	printf("  AUDIT            %" PRIu64 " lines wait to be written, %" PRIu64
+	       " events are lost\n",
+	       num(a, "waiting"), num(a, "lost"));
+}
+
+/* Lines that few mounts have. */
+static void print_secrets(struct json_object *o)
+{
+	struct json_object *escrow = NULL;
+
+	if (num(o, "promote_queue"))
+		printf("  promote          %" PRIu64
+		       " images wait for a secret of their own\n",
+		       num(o, "promote_queue"));
+	if (json_object_object_get_ex(o, "escrow", &escrow) && escrow)
+		printf("  escrow           key %s: %" PRIu64 " images with it, %" PRIu64
+		       " without\n",
+		       str(escrow, "recipient"), num(escrow, "with"),
+		       num(escrow, "without"));
+}
+
+/* next_due is null where nothing waits. */
+static void print_queue(struct json_object *q)
+{
+	struct json_object *due;
+
+	printf("  to be destroyed %" PRIu64 ", suspect %" PRIu64, num(q, "waiting"),
+	       num(q, "suspect"));
+	if (json_object_object_get_ex(q, "next_due", &due) && due)
+		printf(", next due %s", json_object_get_string(due));
+	if (strcmp(str(q, "destroyer"), "controller") == 0)
+		printf(", by the controller");
+	if (num(q, "paused_s"))
+		printf(", paused for %" PRIu64 " s", num(q, "paused_s"));
+	printf("%s%s\n", *str(q, "last_error") ? ", last error: " : "",
+	       str(q, "last_error"));
+}
+
 static void print_mount(struct json_object *o)
 {
-	struct json_object *images = NULL, *ks = NULL, *gone = NULL;
+	struct json_object *images = NULL, *gone = NULL, *queue = NULL;
 
 	printf("%s  (%s)\n", str(o, "mountpoint"), str(o, "backing"));
 	printf("  version %s, up %" PRIu64 " s, keeper %" PRIu64 ", server %" PRIu64
@@ -47,18 +123,14 @@ static void print_mount(struct json_object *o)
 	    json_object_get_boolean(gone))
 		puts("  THE KEEPER IS GONE: nobody would replace the server; umount and mount "
 		     "when the guests allow it");
-	if (json_object_object_get_ex(o, "key_service", &ks))
-		printf("  key service %s: %s, %" PRIu64 " helpers, %" PRIu64
-		       " requests waiting, reserve %" PRIu64 "%s%s\n",
-		       str(ks, "helper"), str(ks, "state"), num(ks, "children"),
-		       num(ks, "waiting"), num(ks, "reserve"),
-		       *str(ks, "last_error") ? ", last error: " : "",
-		       str(ks, "last_error"));
+	print_services(o);
 	printf("  nodes %" PRIu64 ", handles %" PRIu64 ", keys %" PRIu64
-	       ", waiting for keys %" PRIu64 ", to be destroyed %" PRIu64
-	       ", suspect %" PRIu64 "\n",
-	       num(o, "nodes"), num(o, "handles"), num(o, "keys"), num(o, "parked"),
-	       num(o, "destroy_queue"), num(o, "suspects"));
+	       ", waiting for keys %" PRIu64 "\n",
+	       num(o, "nodes"), num(o, "handles"), num(o, "keys"), num(o, "parked"));
+	print_secrets(o);
+	if (json_object_object_get_ex(o, "destroy_queue", &queue))
+		print_queue(queue);
+	print_audit(o);
 	if (!json_object_object_get_ex(o, "images", &images))
 		return;
 	for (size_t i = 0; i < json_object_array_length(images); i++)

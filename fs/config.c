@@ -10,6 +10,7 @@
 #include "fs/glob.h"
 #include "util/log.h"
 #include "util/parse.h"
+#include "util/text.h"
 
 static void free_helper_option(struct config_helper_option *o)
 {
@@ -18,6 +19,18 @@ static void free_helper_option(struct config_helper_option *o)
 	free(o->section);
 	free(o->name);
 	free(o->value);
+}
+
+static void free_services(struct config *c)
+{
+	for (size_t i = 0; i < c->service_cnt; i++)
+		config_free(c->services[i]);
+	for (size_t i = 0; i < c->service_rule_cnt; i++) {
+		free(c->service_rules[i].service);
+		free(c->service_rules[i].glob);
+	}
+	free(c->services);
+	free(c->service_rules);
 }
 
 static bool holds_text(const struct config_option *o)
@@ -43,6 +56,7 @@ void config_free(struct config *c)
 		free(c->rules[i].glob);
 	for (size_t i = 0; i < c->helper_option_cnt; i++)
 		free_helper_option(&c->helper_options[i]);
+	free_services(c);
 	free(c->rules);
 	free(c->helper_options);
 	free(c);
@@ -64,7 +78,7 @@ vcf_err_t config_new(struct config **out)
 		if (err)
 			return err;
 	}
-	memcpy(c->service_name, "default", sizeof("default"));
+	memcpy(c->service_name, CONFIG_SERVICE_DEFAULT, sizeof(CONFIG_SERVICE_DEFAULT));
 	*out = STEAL_PTR(&c);
 	return 0;
 }
@@ -204,6 +218,36 @@ static vcf_err_t add_rule(struct config *c, const struct config_option *o,
 	return 0;
 }
 
+/* NAME GLOB. Whether there is such a service, only the whole configuration can tell. */
+static vcf_err_t add_service_rule(struct config *c, const char *value, struct reason *why)
+{
+	size_t len = strcspn(value, " \t");
+	const char *glob = value + len + strspn(value + len, " \t");
+	auto_free char *name = strndup(value, len);
+	auto_glob struct glob *g = NULL;
+	struct config_service_rule *rules;
+	vcf_err_t err;
+
+	if (!name)
+		return -ENOMEM;
+	if (!token_service_valid(name) || !*glob)
+		return bad(why, "must be the name of a service and a pattern");
+	err = glob_new(&g, glob, why->text, sizeof(why->text));
+	if (err)
+		return err;
+	rules = reallocarray(c->service_rules, c->service_rule_cnt + 1, sizeof(*rules));
+	if (!rules)
+		return -ENOMEM;
+	c->service_rules = rules;
+	rules += c->service_rule_cnt;
+	rules->glob = strdup(glob);
+	if (!rules->glob)
+		return -ENOMEM;
+	rules->service = STEAL_PTR(&name);
+	c->service_rule_cnt++;
+	return 0;
+}
+
 static vcf_err_t set_option(struct config *c, const struct config_option *o,
 			    const char *value, struct reason *why)
 {
@@ -224,6 +268,8 @@ static vcf_err_t set_option(struct config *c, const struct config_option *o,
 		return set_choice(field, o, value, why);
 	case CONFIG_RULE:
 		return add_rule(c, o, value, why);
+	case CONFIG_SERVICE_RULE:
+		return add_service_rule(c, value, why);
 	}
 	return -EINVAL;
 }
@@ -328,6 +374,94 @@ static bool is_name(const char *text)
 					   "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")];
 }
 
+/* --- further key services ---------------------------------------------------------- */
+
+const char *config_section_service(const char *section)
+{
+	static const char prefix[] = "service ";
+
+	if (strncmp(section, prefix, sizeof(prefix) - 1) != 0)
+		return NULL;
+	return section + sizeof(prefix) - 1;
+}
+
+const struct config *config_service_at(const struct config *c, size_t i)
+{
+	if (i == 0)
+		return c;
+	return i <= c->service_cnt ? c->services[i - 1] : NULL;
+}
+
+const struct config *config_service(const struct config *c, const char *name)
+{
+	const struct config *s;
+
+	for (size_t i = 0; (s = config_service_at(c, i)); i++) {
+		if (strcmp(s->service_name, name) == 0)
+			return s;
+	}
+	return NULL;
+}
+
+static vcf_err_t add_service(struct config *c, const char *name, struct config **out)
+{
+	auto_config struct config *s = NULL;
+	struct config **all = reallocarray(c->services, c->service_cnt + 1, sizeof(*all));
+	vcf_err_t err;
+
+	if (!all)
+		return -ENOMEM;
+	c->services = all;
+	err = config_new(&s);
+	if (err)
+		return err;
+	TEXT_CUT(s->service_name, name);
+	*out = s;
+	all[c->service_cnt++] = STEAL_PTR(&s);
+	return 0;
+}
+
+static vcf_err_t find_service(struct config *c, const char *name, const char *where,
+			      struct config **out)
+{
+	if (!token_service_valid(name) || strcmp(name, CONFIG_SERVICE_DEFAULT) == 0) {
+		log_err("%s: [service %.64s]: %s", where, name,
+			token_service_valid(name)
+				? "the default service is that of [key-service]"
+				: "no name (letters, digits, '.', '_', '-')");
+		return -EINVAL;
+	}
+	for (size_t i = 0; i < c->service_cnt; i++) {
+		if (strcmp(c->services[i]->service_name, name) != 0)
+			continue;
+		*out = c->services[i];
+		return 0;
+	}
+	if (c->service_cnt == CONFIG_SERVICES_MAX - 1) {
+		log_err("%s: [service %s]: these are too many services", where, name);
+		return -EINVAL;
+	}
+	return add_service(c, name, out);
+}
+
+static vcf_err_t assign_service(struct config *c, const char *section, const char *name,
+				const char *value, const char *where)
+{
+	const struct config_option *o = config_find("key-service", name);
+	struct reason why = {""};
+	struct config *s = NULL;
+	vcf_err_t err = find_service(c, config_section_service(section), where, &s);
+
+	if (err)
+		return err;
+	if (!o)
+		return set_helper_option(s, section, name, value);
+	err = set_option(s, o, value, &why);
+	if (err == -EINVAL)
+		log_err("%s: %s = %s: %s", where, name, value, why.text);
+	return err;
+}
+
 vcf_err_t config_assign(struct config *c, const char *section, const char *name,
 			const char *value, const char *where)
 {
@@ -335,13 +469,15 @@ vcf_err_t config_assign(struct config *c, const char *section, const char *name,
 	struct reason why = {""};
 	vcf_err_t err;
 
-	if (!is_name(section) || !is_name(name)) {
+	if ((!is_name(section) && !config_section_service(section)) || !is_name(name)) {
 		/* Not printed: "secret BASE64==" without its '=' is a name to the parser.
 		 */
 		log_err("%s: no option's name (letters, digits, '.', '_', '-') in [%s]",
 			where, section);
 		return -EINVAL;
 	}
+	if (config_section_service(section))
+		return assign_service(c, section, name, value, where);
 	if (!o && !config_section_known(section))
 		return set_helper_option(c, section, name, value);
 	if (!o) {
@@ -357,7 +493,11 @@ vcf_err_t config_assign(struct config *c, const char *section, const char *name,
 vcf_err_t config_set(struct config *c, const char *assignment)
 {
 	const char *equal = strchrnul(assignment, '=');
-	const char *dot = memchr(assignment, '.', (size_t)(equal - assignment));
+	size_t len = (size_t)(equal - assignment);
+	/* A service's name may have dots. */
+	const char *dot = config_section_service(assignment)
+				  ? memrchr(assignment, '.', len)
+				  : memchr(assignment, '.', len);
 	auto_free char *section = NULL;
 	auto_free char *name = NULL;
 

@@ -4,6 +4,9 @@
  * bounds and help; the parser, `help`, the man page and a test come from it. Unknown keys
  * are errors with file and line.
  *
+ * [service NAME] sections have the options of [key-service] for a further key service; what the
+ * table does not know there goes to that service's helper.
+ *
  * Sections that are not in the table are allowed only as the effective section of the
  * chosen key helper ("[file]", "[static]", "[barbican]" ...): their keys are passed to it
  * as they are.
@@ -16,6 +19,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "crypto/escrow.h"
 #include "crypto/keyservice.h"
 #include "crypto/token.h"
 #include "fs/rules.h"
@@ -25,6 +29,11 @@
 struct config_rule {
 	enum file_class cls;
 	char *glob;
+};
+
+/* A new container below `glob` has its secret at `service`. */
+struct config_service_rule {
+	char *service, *glob;
 };
 
 struct config_helper_option {
@@ -45,6 +54,7 @@ struct config {
 	char *runtime_directory;
 	uint64_t threads; /* 0: by the number of processors */
 	uint64_t heartbeat_s;
+	char *site;	 /* NULL: none */
 	char *log_level; /* err, warn, info, dbg */
 	char *log_file;	 /* NULL: stderr in the foreground, else syslog */
 	/* [rules], in order */
@@ -56,14 +66,32 @@ struct config {
 	enum luks_format format;
 	uint64_t sector_size;
 	/* [key-service] */
-	char *helper; /* required (see config_finish) */
+	char *helper;	   /* required (see config_finish) */
+	char *helper_user; /* NULL: the daemon's */
 	uint64_t children;
 	uint64_t timeout_s;
 	uint64_t linger_s;
 	uint64_t reserve;
-	bool keep; /* on-delete = keep */
+	bool keep;	 /* on-delete = keep */
+	bool controller; /* destroyer = controller */
 	uint64_t destroy_delay_s;
 	char service_name[TOKEN_SERVICE_MAX + 1]; /* as in tokens: "default" */
+	/* [audit] */
+	char *audit_file;
+	bool audit_syslog;
+	bool audit_used;
+	/*
+	 * [service NAME]: each a configuration of its own, of which only what belongs to
+	 * [key-service], service_name, and helper_options (on top of those of the helper's section
+	 * here) count.
+	 */
+	struct config **services;
+	size_t service_cnt;
+	struct config_service_rule *service_rules; /* [rules] service, in order */
+	size_t service_rule_cnt;
+	/* [escrow] */
+	char *escrow_path;	     /* NULL: none */
+	struct escrow_public escrow; /* read by config_finish() */
 	/* everything else, by section */
 	struct config_helper_option *helper_options;
 	size_t helper_option_cnt;
@@ -80,6 +108,7 @@ enum config_type {
 	CONFIG_CHOICE, /* the index in `choices`, in field_len bytes (a bool or an enum)
 			*/
 	CONFIG_RULE,   /* may be given many times */
+	CONFIG_SERVICE_RULE, /* likewise: NAME GLOB */
 };
 
 struct config_option {
@@ -101,6 +130,22 @@ const struct config_option *config_find(const char *section, const char *name);
 
 /* True if the table has options of this section. */
 bool config_section_known(const char *section);
+
+/* The services that one mount may have, and their helper processes in all. */
+enum { CONFIG_SERVICES_MAX = 16, CONFIG_CHILDREN_MAX = 64 };
+#define CONFIG_SERVICE_DEFAULT "default" /* that of [key-service] */
+
+/* The NAME of a section "service NAME", or NULL. */
+const char *config_section_service(const char *section);
+
+/*
+ * A key service's settings by the name that tokens have: c itself for the default one, that of a
+ * [service NAME] section, or NULL.
+ */
+const struct config *config_service(const struct config *c, const char *name);
+
+/* All of them, the default one first: i-th, or NULL. */
+const struct config *config_service_at(const struct config *c, size_t i);
 
 /* All defaults. */
 NODISCARD vcf_err_t config_new(struct config **out);
@@ -132,11 +177,18 @@ NODISCARD vcf_err_t config_set(struct config *c, const char *assignment);
  * same unless overmount, neither inside the other, nothing that the daemon itself writes
  * inside one of them; helper given (helper = file is implied only where `quick` (BACKING
  * MOUNTPOINT on the command line) and file.directory is set); no unknown section; luks1
- * wants sector-size 512; writeback not with shared; rules and bind compile. With `quick`,
+ * wants sector-size 512; writeback not with shared; rules and bind compile; the escrow key
+ * can be read. With `quick`,
  * relative backing and mountpoint are made absolute; they must exist. -EINVAL, each fault
  * logged.
  */
 NODISCARD vcf_err_t config_finish(struct config *c, bool quick);
+
+/* The key for which secrets are sealed, or NULL; the configuration's. */
+const struct escrow_public *config_escrow(const struct config *c);
+
+/* Reads the file of that key, if one is configured: part of config_finish(). -errno, logged. */
+NODISCARD vcf_err_t config_read_escrow(struct config *c);
 
 /* The compiled rules. */
 NODISCARD vcf_err_t config_make_rules(const struct config *c, struct rules **out);
@@ -148,6 +200,16 @@ NODISCARD vcf_err_t config_make_rules(const struct config *c, struct rules **out
 NODISCARD vcf_err_t config_helper_section(const struct config *c,
 					  struct keyservice_option **options,
 					  size_t *cnt);
+
+/* The same for one of its services: the helper's section, and its own options on top. */
+NODISCARD vcf_err_t config_service_options(const struct config *c,
+					   const struct config *service,
+					   struct keyservice_option **options,
+					   size_t *cnt);
+
+/* The value that its helper gets of an option, or NULL. */
+const char *config_service_value(const struct config *c, const struct config *service,
+				 const char *name);
 
 /*
  * The section whose options the helper gets: the last component of its name, without

@@ -177,6 +177,22 @@ static vcf_err_t check_outside(const struct config *c, const char *name, const c
 	return 0;
 }
 
+/* The folders of keys, where the helper is `file`. */
+static vcf_err_t check_key_folders(const struct config *c)
+{
+	const struct config *s;
+	vcf_err_t err = check_outside(c, "[file] directory",
+				      helper_option(c, "file", "directory"));
+
+	for (size_t i = 1; (s = config_service_at(c, i)); i++) {
+		if (same(config_helper_name(s), "file") &&
+		    check_outside(c, "directory",
+				  config_service_value(c, s, "directory")))
+			err = -EINVAL;
+	}
+	return err;
+}
+
 static vcf_err_t check_trees(const struct config *c)
 {
 	vcf_err_t err = 0;
@@ -194,12 +210,27 @@ static vcf_err_t check_trees(const struct config *c)
 		err = -EINVAL;
 	if (check_outside(c, "log-file", c->log_file))
 		err = -EINVAL;
-	if (check_outside(c, "[file] directory", helper_option(c, "file", "directory")))
+	if (check_outside(c, "[audit] file", c->audit_file))
+		err = -EINVAL;
+	if (check_key_folders(c))
 		err = -EINVAL;
 	return err;
 }
 
 /* --- the rest ---------------------------------------------------------------------- */
+
+static vcf_err_t check_helper_name(const struct config *c)
+{
+	if (*c->helper != '/' && strchr(c->helper, '/')) {
+		log_err("helper = %s: must be a name or an absolute path", c->helper);
+		return -EINVAL;
+	}
+	if (!*config_helper_name(c) || config_section_known(config_helper_name(c))) {
+		log_err("helper = %s: is no helper's name", c->helper);
+		return -EINVAL;
+	}
+	return 0;
+}
 
 static vcf_err_t check_helper(struct config *c, bool quick)
 {
@@ -212,15 +243,38 @@ static vcf_err_t check_helper(struct config *c, bool quick)
 			quick ? "; to try it out: -o file.directory=DIR" : "");
 		return -EINVAL;
 	}
-	if (*c->helper != '/' && strchr(c->helper, '/')) {
-		log_err("helper = %s: must be a name or an absolute path", c->helper);
-		return -EINVAL;
+	return check_helper_name(c);
+}
+
+static vcf_err_t check_services(const struct config *c)
+{
+	uint64_t children = c->children;
+	vcf_err_t err = 0;
+
+	for (size_t i = 0; i < c->service_cnt; i++) {
+		const struct config *s = c->services[i];
+
+		children += s->children;
+		if (!s->helper)
+			log_err("helper is not set in [service %s]", s->service_name);
+		if (!s->helper || check_helper_name(s))
+			err = -EINVAL;
 	}
-	if (!*config_helper_name(c) || config_section_known(config_helper_name(c))) {
-		log_err("helper = %s: is no helper's name", c->helper);
-		return -EINVAL;
+	if (children > CONFIG_CHILDREN_MAX) {
+		log_err("children: all services together may have %d",
+			CONFIG_CHILDREN_MAX);
+		err = -EINVAL;
 	}
-	return 0;
+	for (size_t i = 0; i < c->service_rule_cnt; i++) {
+		const struct config_service_rule *r = &c->service_rules[i];
+
+		if (config_service(c, r->service))
+			continue;
+		log_err("service = %s %s: there is no [service %s]", r->service, r->glob,
+			r->service);
+		err = -EINVAL;
+	}
+	return err;
 }
 
 /* The helpers that come with the program: one file may hold options for several. */
@@ -236,6 +290,18 @@ static bool helper_known(const char *section)
 	return false;
 }
 
+/* One of the services has this helper. */
+static bool helper_used(const struct config *c, const char *section)
+{
+	const struct config *s;
+
+	for (size_t i = 0; (s = config_service_at(c, i)); i++) {
+		if (same(section, config_helper_name(s)))
+			return true;
+	}
+	return false;
+}
+
 static vcf_err_t check_sections(const struct config *c)
 {
 	const char *last = "";
@@ -244,11 +310,11 @@ static vcf_err_t check_sections(const struct config *c)
 	for (size_t i = 0; i < c->helper_option_cnt; i++) {
 		const char *section = c->helper_options[i].section;
 
-		if (helper_known(section) || same(section, config_helper_name(c)) ||
+		if (helper_known(section) || helper_used(c, section) ||
 		    same(section, last))
 			continue;
 		log_err("[%s]: unknown section; there are [mount], [rules], [format], "
-			"[key-service] and that of the key helper%s%s%s",
+			"[key-service], [audit], [service NAME] and that of the key helper%s%s%s",
 			section, c->helper ? ", [" : "", config_helper_name(c),
 			c->helper ? "]" : "");
 		last = section;
@@ -280,9 +346,25 @@ static vcf_err_t check_rules(const struct config *c)
 	return config_make_rules(c, &r);
 }
 
+const struct escrow_public *config_escrow(const struct config *c)
+{
+	return c->escrow_path ? &c->escrow : NULL;
+}
+
+vcf_err_t config_read_escrow(struct config *c)
+{
+	vcf_err_t err =
+		c->escrow_path ? escrow_read_public(&c->escrow, c->escrow_path) : 0;
+
+	if (err)
+		log_err("[escrow] public-key = %s: %s", c->escrow_path,
+			err == -EBADMSG ? "not a public escrow key" : strerror(-err));
+	return err ? -EINVAL : 0;
+}
+
 vcf_err_t config_finish(struct config *c, bool quick)
 {
-	vcf_err_t errs[8] = {0};
+	vcf_err_t errs[10] = {0};
 
 	if (quick) {
 		errs[0] = make_absolute("backing", &c->backing);
@@ -296,6 +378,8 @@ vcf_err_t config_finish(struct config *c, bool quick)
 		errs[6] = check_paths(c);
 	if (!errs[0] && !errs[1] && !errs[6])
 		errs[7] = check_trees(c);
+	errs[8] = check_services(c);
+	errs[9] = config_read_escrow(c);
 	for (size_t i = 0; i < sizeof(errs) / sizeof(errs[0]); i++) {
 		if (errs[i])
 			return errs[i];
@@ -306,6 +390,7 @@ vcf_err_t config_finish(struct config *c, bool quick)
 vcf_err_t config_make_rules(const struct config *c, struct rules **out)
 {
 	auto_free struct rule_spec *specs = calloc(c->rule_cnt + 1, sizeof(*specs));
+	auto_rules struct rules *r = NULL;
 	char errbuf[256] = "";
 	vcf_err_t err;
 
@@ -313,17 +398,42 @@ vcf_err_t config_make_rules(const struct config *c, struct rules **out)
 		return -ENOMEM;
 	for (size_t i = 0; i < c->rule_cnt; i++)
 		specs[i] = (struct rule_spec){c->rules[i].cls, c->rules[i].glob};
-	err = rules_new(out, specs, c->rule_cnt, c->bind, errbuf, sizeof(errbuf));
+	err = rules_new(&r, specs, c->rule_cnt, c->bind, errbuf, sizeof(errbuf));
+	for (size_t i = 0; !err && i < c->service_rule_cnt; i++)
+		err = rules_add_service(r, c->service_rules[i].service,
+					c->service_rules[i].glob, errbuf, sizeof(errbuf));
 	if (err == -EINVAL)
 		log_err("[rules]: %s", errbuf);
+	if (!err)
+		*out = STEAL_PTR(&r);
 	return err;
 }
 
-vcf_err_t config_helper_section(const struct config *c,
-				struct keyservice_option **options, size_t *cnt)
+static bool is_own(const struct config *service, const char *name)
 {
-	const char *section = config_helper_name(c);
-	struct keyservice_option *list = calloc(c->helper_option_cnt + 1, sizeof(*list));
+	for (size_t i = 0; i < service->helper_option_cnt; i++) {
+		if (same(service->helper_options[i].name, name))
+			return true;
+	}
+	return false;
+}
+
+const char *config_service_value(const struct config *c, const struct config *service,
+				 const char *name)
+{
+	for (size_t i = 0; service != c && i < service->helper_option_cnt; i++) {
+		if (same(service->helper_options[i].name, name))
+			return service->helper_options[i].value;
+	}
+	return helper_option(c, config_helper_name(service), name);
+}
+
+vcf_err_t config_service_options(const struct config *c, const struct config *service,
+				 struct keyservice_option **options, size_t *cnt)
+{
+	const char *section = config_helper_name(service);
+	size_t most = c->helper_option_cnt + service->helper_option_cnt + 1;
+	struct keyservice_option *list = calloc(most, sizeof(*list));
 	size_t n = 0;
 
 	if (!list)
@@ -331,10 +441,20 @@ vcf_err_t config_helper_section(const struct config *c,
 	for (size_t i = 0; i < c->helper_option_cnt; i++) {
 		const struct config_helper_option *o = &c->helper_options[i];
 
-		if (same(o->section, section))
+		if (same(o->section, section) &&
+		    (service == c || !is_own(service, o->name)))
 			list[n++] = (struct keyservice_option){o->name, o->value};
 	}
+	for (size_t i = 0; service != c && i < service->helper_option_cnt; i++)
+		list[n++] = (struct keyservice_option){service->helper_options[i].name,
+						       service->helper_options[i].value};
 	*options = list;
 	*cnt = n;
 	return 0;
+}
+
+vcf_err_t config_helper_section(const struct config *c,
+				struct keyservice_option **options, size_t *cnt)
+{
+	return config_service_options(c, c, options, cnt);
 }

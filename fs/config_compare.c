@@ -63,9 +63,23 @@ static bool same_globs(const struct config *a, const struct config *b)
 	return true;
 }
 
+static bool same_service_rules(const struct config *a, const struct config *b)
+{
+	if (a->service_rule_cnt != b->service_rule_cnt)
+		return false;
+	for (size_t i = 0; i < a->service_rule_cnt; i++) {
+		if (strcmp(a->service_rules[i].service, b->service_rules[i].service) !=
+			    0 ||
+		    strcmp(a->service_rules[i].glob, b->service_rules[i].glob) != 0)
+			return false;
+	}
+	return true;
+}
+
 bool config_same_rules(const struct config *a, const struct config *b)
 {
-	return same_globs(a, b) && same_text(a->bind, b->bind);
+	return same_globs(a, b) && same_service_rules(a, b) &&
+	       same_text(a->bind, b->bind);
 }
 
 /* Cuts what does not fit. */
@@ -107,6 +121,19 @@ static void list_sections(struct list *l, const struct config *a, const struct c
 	}
 }
 
+/* The [service NAME] sections of a that b has not, or (other) has otherwise. */
+static void list_services(struct list *l, const struct config *a, const struct config *b,
+			  bool other)
+{
+	for (size_t i = 0; i < a->service_cnt; i++) {
+		const struct config *s = a->services[i];
+		const struct config *t = config_service(b, s->service_name);
+
+		if (!t || (other && config_digest(s) != config_digest(t)))
+			add_name(l, "[service ", s->service_name, "]");
+	}
+}
+
 size_t config_list_differences(const struct config *a, const struct config *b, char *dst,
 			       size_t room)
 {
@@ -118,10 +145,12 @@ size_t config_list_differences(const struct config *a, const struct config *b, c
 	for (size_t i = 0; i < config_option_cnt; i++) {
 		const struct config_option *o = &config_options[i];
 
-		if (o->type != CONFIG_RULE && o->type != CONFIG_REGEX &&
-		    !same_value(a, b, o))
+		if (o->type != CONFIG_RULE && o->type != CONFIG_SERVICE_RULE &&
+		    o->type != CONFIG_REGEX && !same_value(a, b, o))
 			add_name(&l, "", o->name, "");
 	}
+	list_services(&l, b, a, true);
+	list_services(&l, a, b, false);
 	list_sections(&l, b, a, true);
 	list_sections(&l, a, b, false);
 	return l.cnt;
@@ -148,6 +177,8 @@ uint64_t config_digest(const struct config *c)
 		h = is_text(o) ? mix_text(h, text_of(c, o))
 			       : mix(h, (const char *)c + o->field_off, o->field_len);
 	}
+	if (config_escrow(c))
+		h = mix(h, c->escrow.key, sizeof(c->escrow.key));
 	for (size_t i = 0; i < c->rule_cnt; i++) {
 		h = mix_text(h, rules_class_name(c->rules[i].cls));
 		h = mix_text(h, c->rules[i].glob);
@@ -156,6 +187,16 @@ uint64_t config_digest(const struct config *c)
 		h = mix_text(h, c->helper_options[i].section);
 		h = mix_text(h, c->helper_options[i].name);
 		h = mix_text(h, c->helper_options[i].value);
+	}
+	for (size_t i = 0; i < c->service_rule_cnt; i++) {
+		h = mix_text(h, c->service_rules[i].service);
+		h = mix_text(h, c->service_rules[i].glob);
+	}
+	h = mix_text(h, c->service_name);
+	for (size_t i = 0; i < c->service_cnt; i++) {
+		uint64_t digest = config_digest(c->services[i]);
+
+		h = mix(h, &digest, sizeof(digest));
 	}
 	return h;
 }

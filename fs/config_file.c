@@ -145,7 +145,7 @@ static unsigned int note_option(struct reader *r, const struct config_option *o)
 	unsigned int before = *at;
 
 	*at = r->line_no;
-	return o->type == CONFIG_RULE ? 0 : before;
+	return o->type == CONFIG_RULE || o->type == CONFIG_SERVICE_RULE ? 0 : before;
 }
 
 static unsigned int note_helper_option(struct reader *r, const char *section,

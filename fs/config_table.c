@@ -39,6 +39,8 @@ const struct config_option config_options[] = {
 	 "Worker threads; 0: by the number of processors."},
 	{"mount", "heartbeat", CONFIG_DURATION, FIELD(heartbeat_s), 0, 3600, NULL, "30",
 	 "Replace a server that hangs: for so long no request has gone on. 0: never."},
+	{"mount", "site", CONFIG_STRING, FIELD(site), 0, 0, NULL, NULL,
+	 "Name of the hosts that share a key service; marks the labels of their secrets."},
 	{"mount", "log-level", CONFIG_STRING, FIELD(log_level), 0, 0,
 	 "err|warn|info|dbg", "info", "The least important lines that are logged."},
 	{"mount", "log-file", CONFIG_PATH, FIELD(log_file), 0, 0, NULL, NULL,
@@ -51,6 +53,9 @@ const struct config_option config_options[] = {
 	 RULE_HELP "."},
 	{"rules", "passthrough", CONFIG_RULE, NO_FIELD, 0, 0, NULL, NULL,
 	 "Files that stay in the clear: " RULE_HELP "."},
+	{"rules", "service", CONFIG_SERVICE_RULE, NO_FIELD, 0, 0, NULL, NULL,
+	 "NAME GLOB: new images there have their secrets at the key service of [service "
+	 "NAME]; the first one that matches decides, the default is [key-service]."},
 	{"rules", "bind", CONFIG_REGEX, FIELD(bind), 0, 0, NULL, NULL,
 	 "Perl-compatible expression on the path; its first group names the instance that "
 	 "an image is bound to."},
@@ -67,6 +72,8 @@ const struct config_option config_options[] = {
 	 "The key helper: file, static, barbican, kmip, vault, another name in the folder "
 	 "of helpers, or an absolute path. Its own options stand in the section of its "
 	 "name."},
+	{"key-service", "user", CONFIG_STRING, FIELD(helper_user), 0, 0, NULL, NULL,
+	 "The user that the helper runs as, who owns its credentials; empty: the daemon's."},
 	{"key-service", "children", CONFIG_UINT, FIELD(children), 1, 64, NULL, "4",
 	 "The most helper processes at once."},
 	{"key-service", "timeout", CONFIG_DURATION, FIELD(timeout_s), 1, 3600, NULL, "60",
@@ -81,6 +88,21 @@ const struct config_option config_options[] = {
 	{"key-service", "destroy-delay", CONFIG_DURATION, FIELD(destroy_delay_s), 0,
 	 3650 * DAY, NULL, "7d",
 	 "How long the secret of a deleted image is kept; not shorter than backups are."},
+	/* The words stand in the order of a bool named controller. */
+	{"key-service", "destroyer", CONFIG_CHOICE, FIELD(controller), 0, 0,
+	 "node|controller", "node",
+	 "Who destroys what is due; controller: another machine, by vmcryptfs keys reap."},
+
+	{"audit", "file", CONFIG_PATH, FIELD(audit_file), 0, 0, NULL, NULL,
+	 "A line for each key event (created, fetched, denied, destroyed, failed) goes there."},
+	{"audit", "syslog", CONFIG_BOOL, FIELD(audit_syslog), 0, 0, NULL, "no",
+	 "And to syslog, with it to the journal."},
+	{"audit", "used", CONFIG_BOOL, FIELD(audit_used), 0, 0, NULL, "no",
+	 "Also a line for each open of an image whose key is in memory."},
+
+	{"escrow", "public-key", CONFIG_PATH, FIELD(escrow_path), 0, 0, NULL, NULL,
+	 "Seal each image's secret for the key in this file as well, whose private half is "
+	 "kept offline (see: help keys, help recover)."},
 };
 /* clang-format on */
 const size_t config_option_cnt = sizeof(config_options) / sizeof(config_options[0]);
@@ -181,6 +203,30 @@ static void print_rules(const struct config *c, FILE *to)
 			c->rules[i].glob);
 }
 
+static void print_service_rules(const struct config *c, FILE *to)
+{
+	for (size_t i = 0; i < c->service_rule_cnt; i++)
+		fprintf(to, "service = %s %s\n", c->service_rules[i].service,
+			c->service_rules[i].glob);
+}
+
+/* Of helpers' options the names only. */
+static void print_service(const struct config *c, FILE *to)
+{
+	fprintf(to, "\n[service %s]\n", c->service_name);
+	for (size_t i = 0; i < config_option_cnt; i++) {
+		const struct config_option *o = &config_options[i];
+
+		if (strcmp(o->section, "key-service") != 0)
+			continue;
+		fprintf(to, "%s = ", o->name);
+		print_value(c, o, to);
+		fputc('\n', to);
+	}
+	for (size_t i = 0; i < c->helper_option_cnt; i++)
+		fprintf(to, "; %s is set\n", c->helper_options[i].name);
+}
+
 static void print_helper_options(const struct config *c, FILE *to)
 {
 	const char *section = "";
@@ -206,10 +252,16 @@ void config_print(const struct config *c, FILE *to)
 				print_rules(c, to);
 			continue;
 		}
+		if (o->type == CONFIG_SERVICE_RULE) {
+			print_service_rules(c, to);
+			continue;
+		}
 		fprintf(to, "%s = ", o->name);
 		print_value(c, o, to);
 		fputc('\n', to);
 	}
+	for (size_t i = 0; i < c->service_cnt; i++)
+		print_service(c->services[i], to);
 	print_helper_options(c, to);
 }
 
@@ -225,6 +277,7 @@ static const char *type_name(enum config_type type)
 		[CONFIG_DURATION] = "duration (s, m, h, d, w)",
 		[CONFIG_CHOICE] = "",
 		[CONFIG_RULE] = "pattern, repeatable",
+		[CONFIG_SERVICE_RULE] = "name and pattern, repeatable",
 	};
 
 	return names[type];
@@ -257,6 +310,10 @@ void config_print_help(FILE *to)
 			fprintf(to, "; default %s", o->default_value);
 		fprintf(to, "\n      %s\n", o->help);
 	}
+	fputs("\n[service NAME]\n  Another key service, with the options of [key-service]; "
+	      "what is none of those goes to its helper, on top of the helper's own "
+	      "section.\n",
+	      to);
 	fputs("\nThe options of a key helper stand in the section of its name, as "
 	      "[file], "
 	      "and are handed to it as they are.\n",

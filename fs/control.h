@@ -27,7 +27,8 @@ enum control_kind {
 struct control {
 	uint32_t kind;
 	int32_t value;
-	uint64_t digest; /* of the configuration that is in use (config_digest()) */
+	uint32_t uid, gid; /* CONTROL_SPAWN: as struct keyservice_program */
+	uint64_t digest;   /* of the configuration that is in use (config_digest()) */
 	char path[4096];
 };
 

@@ -18,15 +18,16 @@ static int find(const struct helpers *h, pid_t pid)
 	return -1;
 }
 
-static void spawn(struct helpers *h, int sock, const char *program)
+static void spawn(struct helpers *h, int sock, const struct control *asked)
 {
+	struct keyservice_program program = {asked->path, asked->uid, asked->gid};
 	struct control c = {.kind = CONTROL_SPAWNED};
 	int fds[2] = {-1, -1};
 	int slot = find(h, 0);
 	pid_t pid = 0;
 
 	c.value = slot < 0 ? -EAGAIN
-			   : keyservice_spawn(NULL, program, &fds[0], &fds[1], &pid);
+			   : keyservice_spawn(NULL, &program, &fds[0], &fds[1], &pid);
 	if (!c.value) {
 		h->pids[slot] = pid;
 		c.value = pid;
@@ -46,7 +47,7 @@ void helpers_serve(struct helpers *h, int sock)
 	if (control_recv(sock, &c, NULL, 0))
 		return;
 	if (c.kind == CONTROL_SPAWN)
-		spawn(h, sock, c.path);
+		spawn(h, sock, &c);
 	else if (c.kind == CONTROL_REAP && c.value > 0 && find(h, c.value) >= 0)
 		kill(-c.value, SIGKILL); /* its session; SIGCHLD clears the slot */
 }

@@ -18,10 +18,14 @@
 #include <sys/stat.h>
 #include <uuid/uuid.h>
 
-#include "crypto/container.h"
+#include "crypto/container_rekey.h"
+#include "fs/keyaudit.h"
+#include "fs/keyset.h"
 #include "fs/node.h"
 #include "fs/ops.h"
+#include "fs/promote.h"
 #include "fs/sitekey.h"
+#include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 #include "util/text.h"
@@ -30,7 +34,9 @@ struct imagejob {
 	struct job job; /* must be first */
 	struct server *sv;
 	struct image_entry *e;
-	int pathfd; /* O_PATH of the file */
+	int pathfd;		/* O_PATH of the file */
+	struct keyset *service; /* where its secret is */
+	struct keyaudit audit;
 	enum file_class cls;
 	char path[STATE_PATH_MAX];
 	char context[TOKEN_CONTEXT_MAX + 1];
@@ -120,6 +126,7 @@ static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t
 		keytable_del(j->sv->keys, ip.key);
 		return err;
 	}
+	imagetable_set_escrow(j->e, c);
 	imagetable_publish(j->sv->images, j->e, im, s, container_token(c), ip.key);
 	return 0;
 }
@@ -140,6 +147,23 @@ static vcf_err_t derive(struct secret **secret, const unsigned char uuid[UUID_LE
 	auto_secret struct secret *site = STEAL_PTR(secret);
 
 	return token_derive_secret(secret, site, uuid);
+}
+
+/* What a change of its secret that was cut short has left of the old one; best effort. */
+static void wipe_remains(struct imagejob *j)
+{
+	auto_close int fd = -1;
+	vcf_err_t err;
+
+	if (!container_has_unused(j->c))
+		return;
+	fd = node_reopen_fd(j->sv, j->pathfd, O_RDWR);
+	err = fd < 0 ? fd : container_wipe_unused(j->c, fd, NULL);
+	if (err)
+		log_warn("%s: what is left of an old key slot cannot be overwritten: %s",
+			 j->path, strerror(-err));
+	else
+		log_info("%s: what was left of an old key slot is overwritten", j->path);
 }
 
 static vcf_err_t unlock(struct imagejob *j)
@@ -165,6 +189,10 @@ static vcf_err_t unlock(struct imagejob *j)
 			 j->path);
 		err = container_write_mended(j->c, fd);
 	}
+	if (!err)
+		wipe_remains(j);
+	if (!err && container_token(j->c)->derived && j->cls == CLASS_ENCRYPT)
+		promote_want(j->sv->promote, j->e->dev, j->e->ino, j->path);
 	return err ? err : publish(j, j->c, clen);
 }
 
@@ -180,6 +208,8 @@ static void fetched(void *arg, const struct keyservice_result *res)
 	struct imagejob *j = arg;
 
 	j->err = res->err;
+	keyaudit_fetched(&j->audit, j->path, container_subject(j->c)->uuid,
+			 j->service->name, container_token(j->c)->key_id, res);
 	if (res->err)
 		log_err("%s: key service: %s %s", j->path, strerror(-res->err),
 			res->text);
@@ -207,13 +237,14 @@ static vcf_err_t fetch(struct imagejob *j)
 
 	if (j->err)
 		return j->err;
-	if (t->derived && sitekey_is(j->sv->site, NULL, t->key_id)) {
-		err = sitekey_get(j->sv->site, &j->secret, site_id, site_ready, j);
+	if (t->derived && sitekey_is(j->service->site, NULL, t->key_id)) {
+		err = sitekey_get(j->service->site, &j->secret, site_id, site_ready, j);
 		if (!err)
 			post(j, step_unlock);
 		return err;
 	}
-	err = keyservice_get(j->sv->keyservice, t->key_id, fetched, j);
+	j->audit.start_ms = clock_now_ms();
+	err = keyservice_get(j->service->keys, t->key_id, fetched, j);
 	return err ? err : -EINPROGRESS;
 }
 
@@ -230,9 +261,11 @@ static vcf_err_t check_token(struct imagejob *j)
 {
 	const struct token *t = container_token(j->c);
 
-	if (strcmp(t->service, j->sv->cfg->service_name) != 0) {
-		log_err("%s: its key service '%s' is not configured", j->path,
-			t->service);
+	j->service = keyset_get(j->sv, t->service);
+	if (!j->service) {
+		log_err("%s: its key service '%s' is not configured: add a section "
+			"[service %s]",
+			j->path, t->service, t->service);
 		return -ENOKEY;
 	}
 	/* Asked before the key is fetched: the service hears nothing of a moved container. */
@@ -277,7 +310,8 @@ static vcf_err_t before_magic(void *arg)
 
 	if (j->cls == CLASS_DERIVED)
 		return 0;
-	return reserve_using(j->sv->reserve, &j->reserved, j->e->dev, j->e->ino, j->path);
+	return reserve_using(j->service->reserve, &j->reserved, j->e->dev, j->e->ino,
+			     j->path);
 }
 
 /* Fills what the new container needs. -EINPROGRESS: step_take will be posted again. */
@@ -289,10 +323,10 @@ static vcf_err_t take_secret(struct imagejob *j, struct container_params *p,
 	if (j->cls == CLASS_DERIVED) {
 		t->derived = true;
 		uuid_generate_random(p->uuid);
-		err = sitekey_get(j->sv->site, &j->secret, t->key_id, ready, j);
+		err = sitekey_get(j->service->site, &j->secret, t->key_id, ready, j);
 		return err ? err : derive(&j->secret, p->uuid);
 	}
-	err = reserve_take(j->sv->reserve, &j->reserved, ready, j);
+	err = reserve_take(j->service->reserve, &j->reserved, ready, j);
 	if (err)
 		return err;
 	memcpy(p->uuid, j->reserved.uuid, UUID_LEN);
@@ -348,9 +382,12 @@ static vcf_err_t write_header(struct imagejob *j, const struct container_params 
 static void settle_secret(struct imagejob *j)
 {
 	if (j->carried == CARRIED_YES)
-		reserve_used(j->sv->reserve, &j->reserved);
+		keyaudit_assigned(&j->audit, j->path, j->reserved.uuid, j->service->name,
+				  j->reserved.key_id);
+	if (j->carried == CARRIED_YES)
+		reserve_used(j->service->reserve, &j->reserved);
 	else if (j->carried == CARRIED_NO)
-		reserve_put_back(j->sv->reserve, &j->reserved);
+		reserve_put_back(j->service->reserve, &j->reserved);
 	else
 		log_warn("%s: its header could neither be written nor taken back",
 			 j->path);
@@ -375,13 +412,18 @@ static vcf_err_t create(struct imagejob *j)
 {
 	const struct config *cfg = j->sv->cfg; /* one: a reload may exchange it */
 	struct container_params p = {.format = cfg->format,
-				     .sector_len = (uint32_t)cfg->sector_size};
+				     .sector_len = (uint32_t)cfg->sector_size,
+				     .escrow = config_escrow(cfg)};
 	struct token t = {.holes = HOLES_ZERO, .generation = 1};
 	vcf_err_t err, err2;
 
 	if (j->err || j->sv->stopping)
 		return j->err ? j->err : -ECANCELED;
-	TEXT_CUT(t.service, cfg->service_name);
+	if (!j->service) /* else the wait for its secret is over */
+		j->service = keyset_get(j->sv, rules_service(j->sv->rules, j->path));
+	if (!j->service)
+		return -ENOKEY; /* just taken away by a reload */
+	TEXT_CUT(t.service, j->service->name);
 	memcpy(t.context, j->context, sizeof(t.context));
 	err = take_secret(j, &p, &t, secret_ready);
 	if (err)
@@ -451,6 +493,7 @@ vcf_err_t imagejob_start(struct server *sv, struct image_entry *e, const struct 
 		free_job(j);
 		return err;
 	}
+	keyaudit_opener(&j->audit);
 	imagetable_ref(sv->images, e);
 	mutex_lock(&e->state_lock);
 	e->nodeid = n->id;

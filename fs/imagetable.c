@@ -107,7 +107,7 @@ vcf_err_t imagetable_find_or_add(struct imagetable *t, const struct node *n,
 	if (!e)
 		return -ENOMEM;
 	e->refs++;
-	*lingers = !e->opens && in_state(e, IMAGE_READY);
+	*lingers = !e->opens && !e->rekeying && in_state(e, IMAGE_READY);
 	*out = e;
 	return 0;
 }
@@ -455,6 +455,7 @@ void imagetable_publish(struct imagetable *t, struct image_entry *e, struct imag
 	}
 	memcpy(r->uuid, s->uuid, UUID_LEN);
 	r->token = *token;
+	r->escrow = e->escrow;
 	TEXT_CUT(r->path, e->path);
 	CRASHPOINT("image-ready");
 	atomic_store(&r->generation, key.generation);
@@ -495,16 +496,31 @@ void imagetable_keep_sentinel(struct imagetable *t, struct image_entry *e,
 		close(fd);
 }
 
-/* The next idle entry, set BUSY and referenced for its close job; NULL if there is none. */
-static struct image_entry *take_idle(struct imagetable *t, time_t before)
+/* As its service's section says; at least the second that the clock may be off. */
+static time_t linger_of(const struct imagetable *t, const struct image_entry *e)
 {
+	const struct config *cfg = t->sv->cfg;
+	const struct config *service = config_service(cfg, e->token.service);
+	time_t linger = (time_t)(service ? service : cfg)->linger_s;
+
+	return linger ? linger : 1;
+}
+
+/*
+ * The next idle entry (lingers: whose time is over), set BUSY and referenced for its close job;
+ * NULL if there is none.
+ */
+static struct image_entry *take_idle(struct imagetable *t, bool lingers)
+{
+	time_t now = clock_now_s();
 	SCOPED_LOCK(&t->lock);
 
 	for (size_t i = 0; i < TABLE_CNT; i++) {
 		for (struct image_entry *e = t->hash[i]; e; e = e->next) {
 			SCOPED_LOCK(&e->state_lock);
 
-			if (e->refs || e->state != IMAGE_READY || e->idle_since > before)
+			if (e->refs || e->state != IMAGE_READY ||
+			    e->idle_since > now - (lingers ? linger_of(t, e) : 0))
 				continue;
 			e->state = IMAGE_BUSY;
 			e->refs++;
@@ -516,11 +532,9 @@ static struct image_entry *take_idle(struct imagetable *t, time_t before)
 
 void imagetable_sweep(struct imagetable *t)
 {
-	time_t linger = (time_t)t->sv->cfg->linger_s;
-	time_t before = clock_now_s() - (linger ? linger : 1);
 	struct image_entry *e;
 
-	while ((e = take_idle(t, before))) {
+	while ((e = take_idle(t, true))) {
 		vcf_err_t err = imagejob_close(t->sv, e);
 
 		if (err) {
@@ -533,7 +547,7 @@ void imagetable_sweep(struct imagetable *t)
 
 bool imagetable_evict(struct imagetable *t)
 {
-	struct image_entry *e = take_idle(t, clock_now_s());
+	struct image_entry *e = take_idle(t, false);
 
 	if (!e)
 		return false;

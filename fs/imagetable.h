@@ -5,8 +5,8 @@
  * States of an entry (state_lock):
  *   COLD   no key here. Either the file is empty (no header, no secret yet), or nobody needs it.
  *   BUSY   a job is under way: unlock (read header, fetch secret, open slot, check MAC, kcv and
- *          context), create (take a secret, write a header) or close. Requests that need the
- *          outcome are parked in `waiters`.
+ *          context), create (take a secret, write a header), close, or another secret (promote).
+ *          Requests that need the outcome are parked in `waiters`.
  *   READY  entry.image exists; its key is in the key table.
  * READY -> COLD by a close job when nobody has used it for `linger` seconds: the plaintext page
  * cache is invalidated, then the key wiped.
@@ -23,6 +23,7 @@
 #ifndef VCF_FS_IMAGETABLE_H
 #define VCF_FS_IMAGETABLE_H
 
+#include "crypto/container.h"
 #include "fs/deferred.h"
 #include "fs/image.h"
 #include "fs/server.h"
@@ -37,7 +38,8 @@ struct image_entry {
 	unsigned int directs;	  /* (t) handles with FOPEN_DIRECT_IO */
 	uint64_t deletion; /* (t) the deletion to finish with the last handle, 0: none */
 	bool lost; /* (c) open when a server died, and its key could not be taken over */
-	bool detached;	   /* (t) its file is gone, or is another container now */
+	bool detached; /* (t) its file is gone, or is another container now */
+	bool rekeying; /* (t) its header is being written by somebody who holds its inode */
 	time_t idle_since; /* (t) monotonic */
 	struct mutex state_lock;
 	enum image_state state; /* (s) = state_lock */
@@ -48,9 +50,11 @@ struct image_entry {
 	struct token token;	      /* (s) of the container; mac and kcv included */
 	unsigned char uuid[UUID_LEN]; /* (s) */
 	uint32_t sector_len;	      /* (s) */
-	uint64_t data_off;	      /* (s) */
-	uint64_t nodeid;	      /* (s) a node of it, for the page cache */
-	char path[256];		      /* (s) last seen, for people */
+	uint32_t
+		escrow; /* (s) imagetable_escrow_mark() of the container's escrow token */
+	uint64_t data_off; /* (s) */
+	uint64_t nodeid;   /* (s) a node of it, for the page cache */
+	char path[256];	   /* (s) last seen, for people */
 	/* (s) while there is an image: what a successor finds; its counters are the entry's */
 	struct session_image *_Atomic record;
 };
@@ -128,6 +132,10 @@ bool imagetable_evict(struct imagetable *t);
  */
 NODISCARD vcf_err_t imagetable_take_over(struct imagetable *t);
 
+/* Of the key that an escrow token is for ("": none, 0): tells one from another, for counting. */
+uint32_t imagetable_escrow_mark(const char *recipient);
+void imagetable_set_escrow(struct image_entry *e, const struct container *c);
+
 /* For jobs, on a BUSY entry: the image exists, or does no longer. */
 void imagetable_publish(struct imagetable *t, struct image_entry *e, struct image *im,
 			const struct token_subject *s, const struct token *token,
@@ -144,6 +152,20 @@ void imagetable_keep_sentinel(struct imagetable *t, struct image_entry *e,
 /* Calls fn for a copy-safe view of each entry with a key, table lock held: fn must be short. */
 void imagetable_each(struct imagetable *t,
 		     void (*fn)(void *arg, const struct image_entry *e), void *arg);
+
+/*
+ * The container of that inode and uuid is about to get another secret; the caller holds a descriptor
+ * of it and from here to imagetable_rekey_end() its header. -EAGAIN: a job is under way, not now;
+ * -ENOMEM.
+ */
+NODISCARD vcf_err_t imagetable_rekey_begin(struct imagetable *t, uint64_t dev,
+					   uint64_t ino,
+					   const unsigned char uuid[UUID_LEN],
+					   struct image_entry **out);
+/* The file, which has that path now, has the new header. */
+void imagetable_rekeyed(struct imagetable *t, struct image_entry *e,
+			const struct container *c, const char *path);
+void imagetable_rekey_end(struct imagetable *t, struct image_entry *e);
 
 /*
  * For jobs: ends BUSY. 0 with e->image set: READY; else COLD. All waiters go on with err. Gives the

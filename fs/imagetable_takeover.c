@@ -55,6 +55,7 @@ static vcf_err_t make_again(struct imagetable *t, struct session_image *r,
 	}
 	memcpy(s.uuid, r->uuid, UUID_LEN);
 	e->nodeid = r->nodeid;
+	e->escrow = r->escrow;
 	TEXT_CUT(e->path, r->path);
 	imagetable_publish(t, e, im, &s, &token, ip->key);
 	e->state = IMAGE_READY;
@@ -118,7 +119,9 @@ static void take_image(struct imagetable *t, uint32_t i)
 
 	end_texts(r);
 	check_sentinel(r);
-	if (!err && !keytable_is(t->sv->keys, ip.key, r->uuid))
+	/* The second: the last one died while the container got another uuid. */
+	if (!err && !keytable_is(t->sv->keys, ip.key, r->uuid) &&
+	    !keytable_fits(t->sv->keys, ip.key, r->uuid, r->token.kcv))
 		err = -ENOKEY;
 	if (!err)
 		err = make_again(t, r, &ip, n);

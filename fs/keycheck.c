@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <time.h>
 
+#include "util/clock.h"
 #include "util/log.h"
 
 enum { WAIT_MS = 3000, STEP_MS = 10, LOST_MAX = 2 };
@@ -37,28 +39,47 @@ static void ping_done(void *arg, const struct keyservice_result *res)
 	ping_put(p);
 }
 
-static vcf_err_t watch(struct keyservice *ks, struct ping *p)
+/* Names a service in the log, where it is not the only one. */
+struct who {
+	char text[TOKEN_SERVICE_MAX + 16];
+};
+
+static struct who who(const char *name)
+{
+	struct who w = {""};
+
+	if (strcmp(name, CONFIG_SERVICE_DEFAULT) != 0)
+		snprintf(w.text, sizeof(w.text), "[service %s]: ", name);
+	return w;
+}
+
+/* until_ms: the end of the wait. */
+static vcf_err_t watch(struct keyservice *ks, struct ping *p, const char *name,
+		       uint64_t until_ms)
 {
 	const struct timespec step = {.tv_nsec = STEP_MS * 1000000};
 	struct keyservice_status st;
 
-	for (int ms = 0; ms < WAIT_MS && !p->done; ms += STEP_MS) {
+	while (!p->done && clock_now_ms() < until_ms) {
 		nanosleep(&step, NULL);
 		keyservice_get_status(ks, &st);
 		if (st.restarts < LOST_MAX || p->done)
 			continue;
-		log_err("the key helper does not start: %s", st.last_error);
+		log_err("%sthe key helper does not start: %s", who(name).text,
+			st.last_error);
 		return -ENOTCONN;
 	}
 	if (!p->done)
-		log_warn(
-			"the key service has not answered yet; images open when it does");
+		log_warn("%sthe key service has not answered yet; images open when it "
+			 "does",
+			 who(name).text);
 	else if (p->err)
-		log_warn("the key service answers: %s %s", strerror(-p->err), p->text);
+		log_warn("%sthe key service answers: %s %s", who(name).text,
+			 strerror(-p->err), p->text);
 	return 0;
 }
 
-vcf_err_t keycheck_start(struct keyservice *ks)
+static vcf_err_t begin(struct keyservice *ks, struct ping **out)
 {
 	struct ping *p = calloc(1, sizeof(*p));
 	vcf_err_t err;
@@ -68,10 +89,26 @@ vcf_err_t keycheck_start(struct keyservice *ks)
 	p->refs = 2;
 	err = keyservice_ping(ks, ping_done, p);
 	if (err)
-		p->refs = 1;
+		free(p);
 	else
-		err = watch(ks, p);
-	ping_put(p);
+		*out = p;
+	return err;
+}
+
+vcf_err_t keycheck_start(struct keyservice *const *all, const char *const *names,
+			 size_t cnt)
+{
+	struct ping *pings[CONFIG_SERVICES_MAX] = {NULL};
+	uint64_t until_ms = clock_now_ms() + WAIT_MS; /* for all of them */
+	vcf_err_t err = 0;
+
+	for (size_t i = 0; i < cnt && !err; i++)
+		err = begin(all[i], &pings[i]);
+	for (size_t i = 0; i < cnt && pings[i]; i++) {
+		if (!err)
+			err = watch(all[i], pings[i], names[i], until_ms);
+		ping_put(pings[i]);
+	}
 	return err;
 }
 
@@ -90,12 +127,12 @@ static void warn_of_folder(const char *dir, int rootfd)
 			 dir);
 }
 
-void keycheck_warn(const struct config *cfg, int rootfd)
+void keycheck_warn(const struct config *cfg, const struct config *service, int rootfd)
 {
-	const char *name = config_helper_name(cfg);
+	const char *name = config_helper_name(service);
 
 	if (strcmp(name, "file") == 0)
-		warn_of_folder(config_helper_value(cfg, "file", "directory"), rootfd);
+		warn_of_folder(config_service_value(cfg, service, "directory"), rootfd);
 	else if (strcmp(name, "static") == 0)
 		log_warn("the static key helper protects nothing from whoever reads the "
 			 "configuration, and no secret can be destroyed");

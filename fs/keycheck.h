@@ -8,13 +8,14 @@
 #include "util/err.h"
 
 /*
- * Does the helper start? A helper that ends before it is ready twice (a wrong option, a missing
+ * Do the helpers of these services start? All are asked at once. A helper that ends before it is ready twice (a wrong option, a missing
  * library) stops the mount: -ENOTCONN, its last error logged. A service that does not answer
  * within a few seconds does not: hosts boot before their services.
  */
-NODISCARD vcf_err_t keycheck_start(struct keyservice *ks);
+NODISCARD vcf_err_t keycheck_start(struct keyservice *const *all,
+				   const char *const *names, size_t cnt);
 
 /* Warns of helpers that are for trying only, and of keys that lie beside what they protect. */
-void keycheck_warn(const struct config *cfg, int rootfd);
+void keycheck_warn(const struct config *cfg, const struct config *service, int rootfd);
 
 #endif

@@ -2,9 +2,15 @@
 #include "fs/keysettings.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "fs/config_compare.h"
+#include "fs/server.h"
+#include "util/hash.h"
+#include "util/log.h"
 
 /* One try's share of the whole time: a helper that hangs should leave time for another one. */
 static unsigned int try_ms(const struct config *cfg)
@@ -17,23 +23,68 @@ static unsigned int try_ms(const struct config *cfg)
 	return (unsigned int)ms;
 }
 
-vcf_err_t keysettings_init(struct keysettings *s, const struct config *cfg)
+/* As whom the helper runs. */
+static vcf_err_t find_user(struct keyservice_config *kc, const char *name)
+{
+	const struct passwd *pw;
+
+	if (!name)
+		return 0;
+	errno = 0;
+	pw = getpwnam(name);
+	if (!pw) {
+		log_err("[key-service] user = %s: %s", name,
+			errno ? strerror(errno) : "there is no such user");
+		return -ENOTCONN;
+	}
+	if (geteuid() != 0 && pw->pw_uid != geteuid()) {
+		log_err("[key-service] user = %s: only root can start a helper as another user",
+			name);
+		return -ENOTCONN;
+	}
+	kc->own_user = geteuid() == 0;
+	kc->uid = pw->pw_uid;
+	kc->gid = pw->pw_gid;
+	return 0;
+}
+
+uint32_t keysettings_digest(const struct config *cfg, const struct config *service)
+{
+	return (uint32_t)hash_fnv1a(config_digest(cfg), service->service_name,
+				    strlen(service->service_name));
+}
+
+void keysettings_spawner(struct keysettings *s, const struct server *sv)
+{
+	s->kc.spawn = sv->spawn;
+	s->kc.reap = sv->reap;
+	s->kc.spawn_arg = sv->spawn_arg;
+	s->kc.kept = sv->own_session ? NULL : sv->session->head->helpers;
+	s->kc.kept_cnt = SESSION_HELPERS_MAX;
+}
+
+vcf_err_t keysettings_init(struct keysettings *s, const struct config *cfg,
+			   const struct config *service)
 {
 	vcf_err_t err =
-		keyservice_find_program(s->program, sizeof(s->program), cfg->helper);
+		keyservice_find_program(s->program, sizeof(s->program), service->helper);
 
 	s->options = NULL;
+	memset(&s->kc, 0, sizeof(s->kc));
 	if (err)
 		return -ENOTCONN; /* it was logged why */
 	s->kc = (struct keyservice_config){
-		.name = cfg->service_name,
+		.name = service->service_name,
 		.helper = s->program,
-		.children = (unsigned int)cfg->children,
-		.timeout_s = (unsigned int)cfg->timeout_s,
-		.request_timeout_ms = try_ms(cfg),
-		.kept_config = (uint32_t)config_digest(cfg),
+		.children = (unsigned int)service->children,
+		.timeout_s = (unsigned int)service->timeout_s,
+		.request_timeout_ms = try_ms(service),
+		.kept_config = keysettings_digest(cfg, service),
 	};
-	err = config_helper_section(cfg, &s->options, &s->kc.option_cnt);
+	err = find_user(&s->kc, service->helper_user);
+	if (err)
+		return err;
+	err = config_service_options(cfg, service, &s->options, &s->kc.option_cnt);
 	s->kc.options = s->options;
 	return err;
 }

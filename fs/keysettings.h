@@ -14,8 +14,20 @@ struct keysettings {
 	char program[4096];
 };
 
-/* -ENOTCONN (logged): the helper is missing or cannot be trusted. */
-NODISCARD vcf_err_t keysettings_init(struct keysettings *s, const struct config *cfg);
+struct server;
+
+/*
+ * service: one of cfg's (config_service()), cfg itself for the default one.
+ * -ENOTCONN (logged): the helper is missing or cannot be trusted.
+ */
+NODISCARD vcf_err_t keysettings_init(struct keysettings *s, const struct config *cfg,
+				     const struct config *service);
+
+/* How a server starts helpers, and where they survive it. */
+void keysettings_spawner(struct keysettings *s, const struct server *sv);
+
+/* keyservice_config.kept_config: whose helper it is, and with which settings. */
+uint32_t keysettings_digest(const struct config *cfg, const struct config *service);
 void keysettings_fini(struct keysettings *s);
 
 #endif

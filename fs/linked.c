@@ -8,7 +8,7 @@
 #include <uuid/uuid.h>
 
 #include "crypto/container.h"
-#include "fs/sitekey.h"
+#include "fs/keyset.h"
 #include "fs/treescan.h"
 #include "util/io.h"
 #include "util/log.h"
@@ -90,11 +90,13 @@ void linked_fini(struct linked *l)
 	free(l->uuids);
 }
 
-struct question {
+/* One walk; sv: of a live mount, whose renames are followed. */
+struct walk {
+	int rootfd;
+	const struct rules *rules;
 	struct server *sv;
-	const struct journal_entry *entries;
-	size_t cnt;
-	bool *in_use;
+	linked_look_fn *look;
+	void *arg;
 };
 
 static vcf_err_t load_header(int rootfd, const char *path, struct container **c)
@@ -113,22 +115,19 @@ static vcf_err_t load_header(int rootfd, const char *path, struct container **c)
 		     : container_load_saved(c, hdr, CONTAINER_PEEK_LEN, path);
 }
 
-static void mark(struct question *q, const unsigned char *uuid, const char *key_id)
+static vcf_err_t look_at(const struct walk *w, const char *path,
+			 const struct container *c)
 {
-	for (size_t i = 0; i < q->cnt; i++) {
-		if (memcmp(q->entries[i].uuid, uuid, UUID_LEN) == 0 ||
-		    (*q->entries[i].key_id && strcmp(q->entries[i].key_id, key_id) == 0))
-			q->in_use[i] = true;
-	}
+	return w->look(w->arg, path, container_subject(c)->uuid, container_token(c));
 }
 
-static int ask_file(void *arg, const struct treescan_file *f)
+static int walk_file(void *arg, const struct treescan_file *f)
 {
 	auto_container struct container *c = NULL;
-	struct question *q = arg;
+	const struct walk *w = arg;
 	unsigned char uuid[UUID_LEN];
 
-	if (q->sv->stopping)
+	if (w->sv && w->sv->stopping)
 		return -ECANCELED;
 	if (!rules_is_image(f->cls))
 		return 0;
@@ -136,10 +135,10 @@ static int ask_file(void *arg, const struct treescan_file *f)
 		return f->err == -ENOENT ? 0 : f->err; /* unknown is not unused */
 	if (f->peek.kind != PEEK_CONTAINER)
 		return 0;
-	if (load_header(q->sv->rootfd, f->path, &c) == 0)
-		mark(q, container_subject(c)->uuid, container_token(c)->key_id);
-	else if (uuid_parse(f->peek.uuid_text, uuid) == 0)
-		mark(q, uuid, "");
+	if (load_header(w->rootfd, f->path, &c) == 0)
+		return look_at(w, f->path, c);
+	if (uuid_parse(f->peek.uuid_text, uuid) == 0)
+		return w->look(w->arg, f->path, uuid, NULL);
 	return 0;
 }
 
@@ -175,13 +174,13 @@ static char *next_move(struct server *sv, bool *again)
 	return NULL;
 }
 
-static vcf_err_t ask_moved(struct question *q, const char *path)
+static vcf_err_t walk_moved(const struct walk *w, const char *path)
 {
 	auto_container struct container *c = NULL;
-	vcf_err_t err = load_header(q->sv->rootfd, path, &c);
+	vcf_err_t err = load_header(w->rootfd, path, &c);
 
 	if (!err)
-		mark(q, container_subject(c)->uuid, container_token(c)->key_id);
+		return look_at(w, path, c);
 	/* Gone, moved on (which was noted), no container. */
 	return err == -ENOENT || err == -ENODATA || err == -EPERM || err == -ELOOP ||
 			       err == -EISDIR || err == -ENOTDIR
@@ -189,14 +188,14 @@ static vcf_err_t ask_moved(struct question *q, const char *path)
 		       : err;
 }
 
-static vcf_err_t walk_once(struct question *q, bool *again)
+static vcf_err_t walk_once(struct walk *w, bool *again)
 {
-	vcf_err_t err = treescan_all(q->sv->rootfd, q->sv->rules, ask_file, q);
+	vcf_err_t err = treescan_all(w->rootfd, w->rules, walk_file, w);
 	char *path;
 
-	while ((path = next_move(q->sv, again))) {
+	while ((path = next_move(w->sv, again))) {
 		if (!err)
-			err = ask_moved(q, path);
+			err = walk_moved(w, path);
 		free(path);
 	}
 	return err;
@@ -209,33 +208,70 @@ static void set_moves(struct server *sv, struct linked_moves *m)
 	sv->moves = m;
 }
 
-/* A rename may carry a container past the walk. */
-static vcf_err_t walk_all(struct question *q)
+vcf_err_t linked_walk_tree(int rootfd, const struct rules *r, linked_look_fn *look,
+			   void *arg)
 {
+	struct walk w = {.rootfd = rootfd, .rules = r, .look = look, .arg = arg};
+
+	return treescan_all(rootfd, r, walk_file, &w);
+}
+
+/* A rename may carry a container past the walk. */
+vcf_err_t linked_walk(struct server *sv, linked_look_fn *look, void *arg)
+{
+	struct walk w = {.rootfd = sv->rootfd,
+			 .rules = sv->rules,
+			 .sv = sv,
+			 .look = look,
+			 .arg = arg};
 	auto_free struct linked_moves *m = calloc(1, sizeof(*m));
 	bool again = true;
 	vcf_err_t err = 0;
 
 	if (!m)
 		return -ENOMEM;
-	set_moves(q->sv, m);
+	SCOPED_LOCK(&sv->walk_lock);
+	set_moves(sv, m);
 	for (int i = 0; again && !err; i++)
-		err = i < WALKS_MAX ? walk_once(q, &again) : -EAGAIN;
-	set_moves(q->sv, NULL);
+		err = i < WALKS_MAX ? walk_once(&w, &again) : -EAGAIN;
+	set_moves(sv, NULL);
 	while (m->cnt)
 		free(m->paths[--m->cnt]);
 	return err;
+}
+
+struct question {
+	const struct journal_entry *entries;
+	size_t cnt;
+	bool *in_use;
+};
+
+/* t: NULL where the header cannot be read. An id is one of its service. */
+static vcf_err_t mark(void *arg, const char *path, const unsigned char *uuid,
+		      const struct token *t)
+{
+	struct question *q = arg;
+
+	(void)path;
+	for (size_t i = 0; i < q->cnt; i++) {
+		const struct journal_entry *e = &q->entries[i];
+
+		if (memcmp(e->uuid, uuid, UUID_LEN) == 0 ||
+		    (t && *e->key_id && strcmp(e->key_id, t->key_id) == 0 &&
+		     strcmp(e->service, t->service) == 0))
+			q->in_use[i] = true;
+	}
+	return 0;
 }
 
 vcf_err_t linked_in_use(void *arg, const struct journal_entry *entries, size_t cnt,
 			bool *in_use)
 {
 	struct server *sv = arg;
-	struct question q = {.sv = sv, .entries = entries, .cnt = cnt, .in_use = in_use};
+	struct question q = {.entries = entries, .cnt = cnt, .in_use = in_use};
 
 	for (size_t i = 0; i < cnt; i++)
-		in_use[i] = sv->site &&
-			    sitekey_is(sv->site, entries[i].uuid, entries[i].key_id);
+		in_use[i] = keyset_is_site(sv, &entries[i]);
 	/* What cannot be looked at may be a container that uses it: then not now. */
-	return walk_all(&q);
+	return linked_walk(sv, mark, &q);
 }

@@ -28,6 +28,21 @@ NODISCARD vcf_err_t linked_scan(struct linked *l, int rootfd, const struct rules
 bool linked_has(const struct linked *l, const unsigned char uuid[UUID_LEN]);
 void linked_fini(struct linked *l);
 
+/*
+ * Called for a container that has a name: its header as it is, unproven. t is NULL if the header
+ * cannot be read. The same one may come again, under another name. Non-zero ends the walk.
+ */
+typedef vcf_err_t linked_look_fn(void *arg, const char *path,
+				 const unsigned char uuid[UUID_LEN],
+				 const struct token *t);
+
+/* Of a mount: none is missed, whatever is renamed meanwhile. -errno: not all were seen. */
+NODISCARD vcf_err_t linked_walk(struct server *sv, linked_look_fn *look, void *arg);
+
+/* Of a folder that nobody serves. */
+NODISCARD vcf_err_t linked_walk_tree(int rootfd, const struct rules *r,
+				     linked_look_fn *look, void *arg);
+
 /* deletion_config.in_use; arg is the server. */
 NODISCARD vcf_err_t linked_in_use(void *arg, const struct journal_entry *entries,
 				  size_t cnt, bool *in_use);

@@ -15,8 +15,12 @@ const struct command commands[] = {
 	{"status", cmd_status, CMD_STATUS_USAGE, CMD_STATUS_HELP},
 	{"upgrade", cmd_upgrade, CMD_UPGRADE_USAGE, CMD_UPGRADE_HELP},
 	{"info", cmd_info, CMD_INFO_USAGE, CMD_INFO_HELP},
+	{"adopt", cmd_adopt, CMD_ADOPT_USAGE, CMD_ADOPT_HELP},
+	{"recover", cmd_recover, CMD_RECOVER_USAGE, CMD_RECOVER_HELP},
 	{"check-config", cmd_check_config, CMD_CHECK_CONFIG_USAGE, CMD_CHECK_CONFIG_HELP},
 	{"check-tree", cmd_check_tree, CMD_CHECK_TREE_USAGE, CMD_CHECK_TREE_HELP},
+	{"check-keys", cmd_check_keys, CMD_CHECK_KEYS_USAGE, CMD_CHECK_KEYS_HELP},
+	{"keys", cmd_keys, CMD_KEYS_USAGE, CMD_KEYS_HELP},
 	{"help", cmd_help, CMD_HELP_USAGE, CMD_HELP_HELP},
 	{NULL, NULL, NULL, NULL},
 };

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fs/keyaudit.h"
 #include "fs/ops.h"
 #include "util/crashpoint.h"
 #include "util/io.h"
@@ -145,6 +146,8 @@ static vcf_err_t open_image(struct server *sv, struct node *n, struct handle *h,
 		err = open_image_fds(sv, n, fi->flags, h);
 	if (!err)
 		err = add_handle(sv, n, e, h, &fi->fh);
+	if (!err && !current_worker->resumed) /* else its key was asked for */
+		keyaudit_used(e);
 	imagetable_put(sv->images, e);
 	return err;
 }

@@ -12,6 +12,7 @@
 
 #include "fs/linked.h"
 #include "fs/ops.h"
+#include "fs/promote.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 
@@ -301,9 +302,11 @@ static vcf_err_t rename_locked(struct server *sv, struct side *from, struct side
 		return err;
 	moved(sv, to);
 	linked_moved(sv, to->path, S_ISDIR(from->st.st_mode));
+	promote_renamed(sv->promote, &from->st, from->path, to->path);
 	if (flags & RENAME_EXCHANGE) {
 		moved(sv, from);
 		linked_moved(sv, from->path, S_ISDIR(to->st.st_mode));
+		promote_renamed(sv->promote, &to->st, to->path, from->path);
 	}
 	return 0;
 }

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "crypto/container.h"
+#include "fs/keyset.h"
 #include "fs/ops.h"
 #include "util/crashpoint.h"
 #include "util/io.h"
@@ -147,13 +148,13 @@ static bool has_name(int fd)
 
 void removal_finish(struct server *sv, uint64_t deletion, int fd, uint64_t data_off)
 {
+	struct deletion_queue *queue = keyset_deletions(sv, deletion);
 	auto_close int own = fd;
 
 	if (has_name(own))
-		deletion_gone(sv->deletions,
-			      deletion); /* the queue looks for its container */
+		deletion_gone(queue, deletion); /* it looks for its container */
 	else
-		deletion_wipe(sv->deletions, deletion, own, data_off);
+		deletion_wipe(queue, deletion, own, data_off);
 }
 
 static void removed(struct removal *r)

@@ -12,8 +12,8 @@
 #include <string.h>
 
 #include "fs/config_compare.h"
-#include "fs/keycheck.h"
-#include "fs/keysettings.h"
+#include "fs/keyaudit.h"
+#include "fs/keyset.h"
 #include "fs/treescan.h"
 #include "util/log.h"
 
@@ -101,15 +101,6 @@ static vcf_err_t check_fixed(const struct config *old, const struct config *fres
 	return -EINVAL;
 }
 
-/* Does a helper start with these settings? A service that is down is no reason to refuse. */
-static vcf_err_t try_helper(struct server *sv, const struct keyservice_config *kc)
-{
-	auto_keyservice struct keyservice *trial = NULL;
-	vcf_err_t err = keyservice_new_like(&trial, sv->keyservice, kc);
-
-	return err ? err : keycheck_start(trial);
-}
-
 static void put_in_place(struct server *sv, struct config *cfg, struct rules *rules,
 			 struct reload_kept *kept)
 {
@@ -129,11 +120,13 @@ static void put_in_place(struct server *sv, struct config *cfg, struct rules *ru
 static void exchange(struct server *sv, struct config *cfg, struct rules *rules,
 		     struct reload_kept *kept)
 {
-	reserve_set_target(sv->reserve, (unsigned int)cfg->reserve);
-	deletion_set_policy(sv->deletions, cfg->keep, cfg->destroy_delay_s);
-	if (config_digest(cfg) != config_digest(sv->cfg)) {
+	bool other = config_digest(cfg) != config_digest(sv->cfg);
+
+	if (other)
 		put_in_place(sv, cfg, rules, kept);
-	} else { /* logs were rotated */
+	keysets_settle(sv, cfg);
+	keyaudit_change(cfg);
+	if (!other) { /* logs were rotated */
 		config_free(cfg);
 		free(kept);
 	}
@@ -142,40 +135,33 @@ static void exchange(struct server *sv, struct config *cfg, struct rules *rules,
 }
 
 /* All that can fail comes before the exchange. cfg and rules are taken over on success. */
-static vcf_err_t commit(struct server *sv, struct config *cfg, struct rules *rules,
-			const struct keyservice_config *kc)
+static vcf_err_t commit(struct server *sv, struct config *cfg, struct rules *rules)
 {
 	auto_free struct reload_kept *kept = calloc(1, sizeof(*kept));
 	vcf_err_t err = kept ? config_apply_log(cfg) : -ENOMEM;
 
 	if (!err)
-		err = keyservice_reload(sv->keyservice, kc);
+		err = keysets_change(sv, cfg);
 	if (!err)
 		exchange(sv, cfg, rules, STEAL_PTR(&kept));
 	return err;
 }
 
-static vcf_err_t commit_rules(struct server *sv, struct config *cfg, struct rules *rules,
-			      const struct keyservice_config *kc)
+static vcf_err_t commit_rules(struct server *sv, struct config *cfg, struct rules *rules)
 {
 	SCOPED_WRLOCK(&sv->names_lock);
 	vcf_err_t err = compare_files(sv, rules);
 
-	return err ? err : commit(sv, cfg, rules, kc);
+	return err ? err : commit(sv, cfg, rules);
 }
 
 static vcf_err_t apply_keys(struct server *sv, struct config *cfg, struct rules *rules)
 {
-	struct keysettings ks;
-	vcf_err_t err = keysettings_init(&ks, cfg);
+	vcf_err_t err = keysets_check(sv, cfg);
 
-	if (!err)
-		err = try_helper(sv, &ks.kc);
-	if (!err)
-		err = rules ? commit_rules(sv, cfg, rules, &ks.kc)
-			    : commit(sv, cfg, NULL, &ks.kc);
-	keysettings_fini(&ks);
-	return err;
+	if (err)
+		return err;
+	return rules ? commit_rules(sv, cfg, rules) : commit(sv, cfg, NULL);
 }
 
 /*

@@ -15,14 +15,22 @@
 
 #include "fs/bind.h"
 #include "fs/glob.h"
+#include "util/text.h"
 
 struct rule {
 	enum file_class cls;
 	struct glob *glob;
 };
 
+struct service_rule {
+	struct service_rule *next;
+	struct glob *glob;
+	char name[TOKEN_SERVICE_MAX + 1];
+};
+
 struct rules {
-	struct bind *bind; /* NULL: no path has a context */
+	struct service_rule *services; /* in order */
+	struct bind *bind;	       /* NULL: no path has a context */
 	size_t cnt;
 	struct rule rules[];
 };
@@ -74,10 +82,51 @@ vcf_err_t rules_new(struct rules **out, const struct rule_spec *specs, size_t cn
 	return 0;
 }
 
+static void free_services(struct rules *r)
+{
+	while (r->services) {
+		struct service_rule *next = r->services->next;
+
+		glob_free(r->services->glob);
+		free(r->services);
+		r->services = next;
+	}
+}
+
+vcf_err_t rules_add_service(struct rules *r, const char *service, const char *glob,
+			    char *errbuf, size_t errbuf_len)
+{
+	struct service_rule *s = calloc(1, sizeof(*s)), **end = &r->services;
+	char reason[160] = "";
+	vcf_err_t err = s ? glob_new(&s->glob, glob, reason, sizeof(reason)) : -ENOMEM;
+
+	if (err) {
+		snprintf(errbuf, errbuf_len, "service = %s %s: %s", service, glob,
+			 err == -EINVAL ? reason : strerror(-err));
+		free(s);
+		return err;
+	}
+	TEXT_CUT(s->name, service);
+	while (*end)
+		end = &(*end)->next;
+	*end = s;
+	return 0;
+}
+
+const char *rules_service(const struct rules *r, const char *path)
+{
+	for (const struct service_rule *s = r->services; s; s = s->next) {
+		if (glob_match(s->glob, path))
+			return s->name;
+	}
+	return "default";
+}
+
 void rules_free(struct rules *r)
 {
 	if (!r)
 		return;
+	free_services(r);
 	for (size_t i = 0; i < r->cnt; i++)
 		glob_free(r->rules[i].glob);
 	bind_free(r->bind);

@@ -37,6 +37,16 @@ NODISCARD vcf_err_t rules_new(struct rules **out, const struct rule_spec *specs,
 			      size_t errbuf_len);
 void rules_free(struct rules *r);
 
+/*
+ * A new container whose path matches has its secret at that service; the first one that matches
+ * decides. Before the rules are shared. As rules_new().
+ */
+NODISCARD vcf_err_t rules_add_service(struct rules *r, const char *service,
+				      const char *glob, char *errbuf, size_t errbuf_len);
+
+/* The service of a new container, "default" if no rule says otherwise; the rules'. */
+const char *rules_service(const struct rules *r, const char *path);
+
 enum file_class rules_class(const struct rules *r, const char *path);
 
 /* True if the class keeps containers (encrypt, derived). */

@@ -22,6 +22,7 @@
 #include "fs/exitcode.h"
 #include "fs/heartbeat.h"
 #include "fs/history.h"
+#include "fs/keysctl.h"
 #include "fs/mountpoint.h"
 #include "fs/reload.h"
 #include "fs/server.h"
@@ -70,13 +71,14 @@ static bool has_ended(int pidfd)
 	return poll(&p, 1, 0) > 0;
 }
 
-static vcf_err_t ask_keeper(struct spawner *s, const char *program, int fds[2],
-			    pid_t *pid)
+static vcf_err_t ask_keeper(struct spawner *s, const struct keyservice_program *program,
+			    int fds[2], pid_t *pid)
 {
-	struct control c = {.kind = CONTROL_SPAWN};
+	struct control c = {
+		.kind = CONTROL_SPAWN, .uid = program->uid, .gid = program->gid};
 	vcf_err_t err;
 
-	snprintf(c.path, sizeof(c.path), "%s", program);
+	snprintf(c.path, sizeof(c.path), "%s", program->path);
 	err = control_send(s->sock, &c, NULL, 0);
 	if (!err)
 		err = control_wait(s->sock, s->keeper);
@@ -92,8 +94,8 @@ static vcf_err_t ask_keeper(struct spawner *s, const char *program, int fds[2],
 	return fds[0] < 0 || fds[1] < 0 ? -EPROTO : 0;
 }
 
-static vcf_err_t spawn_by_keeper(void *arg, const char *program, int *to, int *from,
-				 pid_t *pid)
+static vcf_err_t spawn_by_keeper(void *arg, const struct keyservice_program *program,
+				 int *to, int *from, pid_t *pid)
 {
 	struct spawner *s = arg;
 	int fds[2];
@@ -185,12 +187,15 @@ static int refusal_code(vcf_err_t err)
 static vcf_err_t run(struct server *sv, const struct serve_params *p, int keeper_fd)
 {
 	struct status_socket *status = NULL;
+	struct keysctl *keys = NULL;
 	struct heartbeat *hb = NULL;
 	struct reload_listener *reload = NULL;
 	vcf_err_t err = wait_mounted(p, keeper_fd);
 
 	if (!err)
 		err = status_listen(&status, sv, p->session);
+	if (!err)
+		err = keysctl_listen(&keys, sv);
 	if (!err)
 		err = heartbeat_start(&hb, p->session, keeper_fd,
 				      (unsigned int)p->cfg->heartbeat_s);
@@ -207,6 +212,8 @@ static vcf_err_t run(struct server *sv, const struct serve_params *p, int keeper
 		reload_unlisten(reload);
 	if (hb)
 		heartbeat_stop(hb);
+	if (keys)
+		keysctl_close(keys);
 	if (status)
 		status_close(status);
 	return err;

@@ -20,15 +20,16 @@
 #include <unistd.h>
 
 #include "crypto/container.h"
+#include "crypto/containerid.h"
 #include "crypto/kdf.h"
 #include "fs/deferred.h"
 #include "fs/imagetable.h"
-#include "fs/keycheck.h"
-#include "fs/keysettings.h"
+#include "fs/keyaudit.h"
+#include "fs/keyset.h"
 #include "fs/linked.h"
 #include "fs/ops.h"
+#include "fs/promote.h"
 #include "fs/reload.h"
-#include "fs/sitekey.h"
 #include "fs/takeover.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
@@ -118,71 +119,30 @@ static vcf_err_t init_crypto(struct server *sv)
 	return err;
 }
 
-static vcf_err_t start_keyservice(struct server *sv, const struct server_params *p)
+/*
+ * A header that a killed daemon wrote may not be on the disk yet: it must not come to be lost after
+ * the note of its secret was closed.
+ */
+static vcf_err_t settle_headers(struct server *sv)
 {
-	struct keysettings s;
-	vcf_err_t err = keysettings_init(&s, p->cfg);
+	auto_close int fd = -1;
 
-	s.kc.spawn = p->spawn;
-	s.kc.reap = p->reap;
-	s.kc.spawn_arg = p->spawn_arg;
-	s.kc.kept = p->session ? p->session->head->helpers : NULL;
-	s.kc.kept_cnt = SESSION_HELPERS_MAX;
-	if (!err)
-		err = keyservice_new(&sv->keyservice, &s.kc);
-	keysettings_fini(&s);
-	return err;
-}
-
-static vcf_err_t start_helper(struct server *sv, const struct server_params *p)
-{
-	vcf_err_t err = start_keyservice(sv, p);
-
-	if (err || sv->taking_over) /* guests must not wait for the service */
-		return err;
-	err = keycheck_start(sv->keyservice);
-	if (!err)
-		keycheck_warn(p->cfg, sv->rootfd);
-	return err;
-}
-
-static bool is_linked(void *arg, const unsigned char uuid[UUID_LEN])
-{
-	struct {
-		struct linked *l;
-		struct sitekey *site;
-	} *both = arg;
-
-	return linked_has(both->l, uuid) || sitekey_is(both->site, uuid, NULL);
-}
-
-static vcf_err_t start_deletions(struct server *sv, struct linked *l)
-{
-	struct deletion_config dc = {
-		.service = sv->cfg->service_name,
-		.keep = sv->cfg->keep,
-		.delay_s = sv->cfg->destroy_delay_s,
-		.in_use = linked_in_use,
-		.in_use_arg = sv,
-	};
-	struct {
-		struct linked *l;
-		struct sitekey *site;
-	} both = {l, sv->site};
-	vcf_err_t err = 0;
-
-	if (!sv->taking_over)
-		err = deletion_recover(sv->journal, &dc, is_linked, &both);
-	if (err)
-		return err;
-	return deletion_queue_new(&sv->deletions, sv->journal, sv->keyservice, &dc);
+	if (!journal_count(sv->journal, JOURNAL_USING))
+		return 0;
+	fd = openat(sv->rootfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || syncfs(fd) < 0)
+		return -errno;
+	return 0;
 }
 
 /* Everything that needs to know what lies below: recovery, and the refusal of plaintext. */
 static vcf_err_t settle_tree(struct server *sv, const struct server_params *p)
 {
 	struct linked l = {0};
-	vcf_err_t err = linked_scan(&l, sv->rootfd, sv->rules, p->with_plaintext);
+	vcf_err_t err = settle_headers(sv);
+
+	if (!err)
+		err = linked_scan(&l, sv->rootfd, sv->rules, p->with_plaintext);
 
 	if (!err && l.plaintext_cnt && !p->with_plaintext) {
 		log_err("plaintext under encrypt rules, %zu in all: move it aside and "
@@ -192,30 +152,29 @@ static vcf_err_t settle_tree(struct server *sv, const struct server_params *p)
 		err = -EPERM;
 	}
 	if (!err)
-		err = start_deletions(sv, &l);
+		err = keysets_recover(sv, &l);
 	linked_fini(&l);
 	return err;
 }
 
 static vcf_err_t start_keys(struct server *sv, const struct server_params *p)
 {
-	vcf_err_t err = journal_open(&sv->journal, p->journal_path);
+	vcf_err_t err = keyaudit_start(sv);
 
 	if (!err)
-		err = start_helper(sv, p);
+		err = journal_open(&sv->journal, p->journal_path);
+
 	if (!err)
-		err = reserve_new(&sv->reserve, sv->keyservice, sv->journal,
-				  p->cfg->service_name, (unsigned int)p->cfg->reserve);
-	if (!err)
-		err = sitekey_new(&sv->site, sv->keyservice, sv->reserve, p->site_path);
+		err = keysets_start(sv, p);
 	if (err)
 		return err;
 	/* Who takes over has no time for a walk, and knows from the session what it needs. */
-	return sv->taking_over ? start_deletions(sv, NULL) : settle_tree(sv, p);
+	return sv->taking_over ? keysets_recover(sv, NULL) : settle_tree(sv, p);
 }
 
 static void tick(struct server *sv)
 {
+	promote_tick(sv->promote); /* it looks at images before they are closed */
 	imagetable_sweep(sv->images);
 	deferred_tick(sv->deferred);
 }
@@ -232,6 +191,8 @@ static vcf_err_t start_tables(struct server *sv, const struct server_params *p)
 		err = imagetable_new(&sv->images, sv);
 	if (!err)
 		err = deferred_new(&sv->deferred, sv, EXECUTORS, tick);
+	if (!err)
+		err = promote_new(&sv->promote, sv);
 	if (err)
 		return err;
 	sv->handle_entry = mmap(NULL, STATE_HANDLES_MAX * sizeof(*sv->handle_entry),
@@ -384,17 +345,23 @@ vcf_err_t server_new(struct server **out, const struct server_params *p)
 	if (!sv)
 		return -ENOMEM;
 	sv->cfg = p->cfg;
+	containerid_set_site(p->cfg->site);
 	sv->session = p->session;
 	sv->rootfd = p->rootfd;
 	sv->births_tell = births_tell(p->rootfd);
 	sv->devfd = p->devfd;
 	sv->stream = p->stream;
+	sv->spawn = p->spawn;
+	sv->reap = p->reap;
+	sv->spawn_arg = p->spawn_arg;
+	sv->site_path = p->site_path;
 	sv->procfd = -1;
 	sv->timeout_s = p->cfg->shared ? 0 : 1;
 	sv->started_at = time(NULL);
 	pthread_mutex_init(&sv->stream_in_lock, NULL);
 	pthread_mutex_init(&sv->stream_out_lock, NULL);
 	mutex_init(&sv->tree_lock, RANK_TREE);
+	mutex_init(&sv->walk_lock, RANK_WALK);
 	rwlock_init(&sv->names_lock, RANK_NAMES);
 	sem_init(&sv->ending, 0, 0);
 	err = find_session(sv);
@@ -414,20 +381,10 @@ static void stop_keys(struct server *sv)
 {
 	if (sv->deferred)
 		deferred_quiesce(sv->deferred);
-	if (sv->keyservice)
-		keyservice_shutdown(sv->keyservice);
-	if (sv->deletions)
-		deletion_queue_free(sv->deletions);
-	if (sv->site)
-		sitekey_cancel(sv->site);
-	if (sv->reserve)
-		reserve_free(sv->reserve);
-	if (sv->keyservice)
-		keyservice_free(sv->keyservice);
+	keysets_stop(sv);
 	if (sv->deferred)
 		deferred_stop(sv->deferred);
-	if (sv->site)
-		sitekey_free(sv->site);
+	keysets_free(sv);
 	if (sv->journal)
 		journal_close(sv->journal);
 }
@@ -450,6 +407,8 @@ void server_free(struct server *sv)
 	if (sv->deferred)
 		deferred_free(sv->deferred);
 	free_workers(sv);
+	if (sv->promote)
+		promote_free(sv->promote);
 	if (sv->images)
 		imagetable_free(sv->images);
 	if (sv->keys)
@@ -460,12 +419,14 @@ void server_free(struct server *sv)
 		munmap(sv->handle_entry, STATE_HANDLES_MAX * sizeof(*sv->handle_entry));
 	if (sv->rules)
 		rules_free(sv->rules);
+	keyaudit_stop(sv);
 	reload_free_kept(sv);
 	if (sv->procfd >= 0)
 		close(sv->procfd);
 	if (sv->session && sv->own_session)
 		session_free(sv->session, true);
 	sem_destroy(&sv->ending);
+	mutex_fini(&sv->walk_lock);
 	mutex_fini(&sv->tree_lock);
 	rwlock_fini(&sv->names_lock);
 	pthread_mutex_destroy(&sv->stream_in_lock);

@@ -35,13 +35,15 @@ struct fuse_session;
 struct deferred;
 struct imagetable;
 struct image_entry;
-struct sitekey;
+struct keyset;
+struct promoter;
 struct parked;
 struct server;
 
 enum {
 	SERVER_MAX_IO = SESSION_MAX_IO,
 	SERVER_KEYS_MAX = SESSION_IMAGES_MAX, /* open images */
+	SERVER_KEYSETS_MAX = 64,	      /* with those that reloads took away */
 };
 _Static_assert(IMAGE_WORKER_BUF(SERVER_MAX_IO) <= SESSION_IO_ROOM, "room for an answer");
 
@@ -96,12 +98,19 @@ struct server {
 	struct keytable *keys;
 	struct imagetable *images;
 	struct deferred *deferred;
-	struct keyservice *keyservice;
+	struct keyset *keysets[SERVER_KEYSETS_MAX]; /* keyset.h; [0]: the default one */
+	_Atomic unsigned int keyset_cnt;
+	bool keysets_at_work; /* those of the start: a reload's come beside them */
+	keyservice_spawn_fn *spawn;
+	keyservice_reap_fn *reap;
+	void *spawn_arg;
+	const char *site_path;
 	struct journal *journal;
-	struct reserve *reserve;
-	struct deletion_queue *deletions;
-	struct sitekey *site;
+	struct promoter *promote;
+	struct deletion_queue
+		*deletions;	/* of the default service; also by keyset_deletions() */
 	struct mutex tree_lock; /* unlink, rename and the journal's steps around them */
+	struct mutex walk_lock; /* one walk for the containers at a time */
 	struct linked_moves
 		*moves; /* (tree_lock) during a walk: what it may have missed */
 	struct fuse_session *se;

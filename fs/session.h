@@ -124,7 +124,7 @@ struct session_image {
 	_Atomic uint64_t nodeid;
 	/* Never fsync'ed but in a replay: the kernel tells each open file of an error once. -1: none */
 	_Atomic int32_t sentinel_fd;
-	uint32_t reserved;
+	uint32_t escrow; /* as in image_entry */
 	_Atomic uint64_t bytes_read, bytes_written;
 	unsigned char uuid[UUID_LEN];
 	struct token token;
@@ -184,6 +184,7 @@ enum session_fd {
 	SESSION_FD_BACKING,
 	SESSION_FD_DEVICE,
 	SESSION_FD_PROGRAM, /* the executable that serves */
+	SESSION_FD_AUDIT,   /* the ring of audit lines */
 	SESSION_FD_CNT = 8
 };
 

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <uuid/uuid.h>
 
+#include "fs/keyaudit.h"
 #include "util/crashpoint.h"
 #include "util/io.h"
 #include "util/log.h"
@@ -36,6 +37,7 @@ struct sitekey {
 	struct keyservice *ks;
 	struct reserve *reserve;
 	char *path;
+	char service[TOKEN_SERVICE_MAX + 1]; /* "" for the default one */
 	struct mutex lock;
 	enum site_state state;		   /* (l) */
 	bool canceled;			   /* (l) */
@@ -43,38 +45,59 @@ struct sitekey {
 	char key_id[TOKEN_KEY_ID_MAX + 1]; /* (l) "" while NONE */
 	struct secret *secret;		   /* (l) HAVE */
 	struct waiter *waiters;		   /* (l) */
+	struct keyaudit audit;		   /* BUSY */
 };
 
-/* "UUID KEY_ID\n" */
-static vcf_err_t parse_file(struct sitekey *k, char *text, size_t len)
+enum { FILE_LEN_MAX = UUID_TEXT_LEN + TOKEN_KEY_ID_MAX + TOKEN_SERVICE_MAX + 8 };
+
+/* "UUID KEY_ID\n" or "UUID KEY_ID SERVICE\n" */
+static vcf_err_t parse_file(char *text, size_t len, const char *want,
+			    unsigned char uuid[UUID_LEN],
+			    char key_id[TOKEN_KEY_ID_MAX + 1])
 {
+	char *service;
+
 	if (len < UUID_TEXT_LEN + 3 || text[len - 1] != '\n' ||
 	    text[UUID_TEXT_LEN] != ' ')
 		return -EBADMSG;
 	text[len - 1] = '\0';
 	text[UUID_TEXT_LEN] = '\0';
-	if (uuid_parse(text, k->uuid) || !token_key_id_valid(text + UUID_TEXT_LEN + 1))
+	service = strchr(text + UUID_TEXT_LEN + 1, ' ');
+	if (service)
+		*service++ = '\0';
+	if (strcmp(service ? service : "", want) != 0)
 		return -EBADMSG;
-	TEXT_CUT(k->key_id, text + UUID_TEXT_LEN + 1);
-	k->state = SITE_IDLE;
+	if (uuid_parse(text, uuid) || !token_key_id_valid(text + UUID_TEXT_LEN + 1))
+		return -EBADMSG;
+	text_cut(key_id, TOKEN_KEY_ID_MAX + 1, text + UUID_TEXT_LEN + 1);
 	return 0;
 }
 
-static vcf_err_t read_file(struct sitekey *k)
+vcf_err_t sitekey_read_file(const char *path, const char *service,
+			    unsigned char uuid[UUID_LEN],
+			    char key_id[TOKEN_KEY_ID_MAX + 1])
 {
-	auto_close int fd = open(k->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	char text[UUID_TEXT_LEN + TOKEN_KEY_ID_MAX + 8];
+	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	char text[FILE_LEN_MAX];
 	ssize_t n;
-	vcf_err_t err;
 
+	*key_id = '\0';
 	if (fd < 0)
 		return errno == ENOENT ? 0 : -errno;
 	n = io_pread_full(fd, text, sizeof(text) - 1, 0);
 	if (n < 0)
 		return (vcf_err_t)n;
 	text[n] = '\0';
-	err = parse_file(k, text, (size_t)n);
-	if (err)
+	return parse_file(text, (size_t)n, service, uuid, key_id);
+}
+
+static vcf_err_t read_file(struct sitekey *k)
+{
+	vcf_err_t err = sitekey_read_file(k->path, k->service, k->uuid, k->key_id);
+
+	if (!err && *k->key_id)
+		k->state = SITE_IDLE;
+	if (err == -EBADMSG)
 		log_err("%s: damaged; it names the secret of all derived images: restore "
 			"it "
 			"from a backup, or remove it if there are none",
@@ -92,17 +115,18 @@ static void sync_folder(const char *path)
 		log_warn("%s: its folder could not be synced: %s", path, strerror(errno));
 }
 
-static vcf_err_t write_file(const char *path, const struct reserved *res)
+static vcf_err_t write_file(const char *path, const struct reserved *res,
+			    const char *service)
 {
-	char tmp[4096], text[UUID_TEXT_LEN + TOKEN_KEY_ID_MAX + 8],
-		uuid[UUID_TEXT_LEN + 1];
+	char tmp[4096], text[FILE_LEN_MAX], uuid[UUID_TEXT_LEN + 1];
 	auto_close int fd = -1;
 	vcf_err_t err;
 
-	if (snprintf(tmp, sizeof(tmp), "%s.new", path) >= (int)sizeof(tmp))
+	if (snprintf(tmp, sizeof(tmp), "%s~", path) >= (int)sizeof(tmp))
 		return -ENAMETOOLONG;
 	uuid_unparse_lower(res->uuid, uuid);
-	snprintf(text, sizeof(text), "%s %s\n", uuid, res->key_id);
+	snprintf(text, sizeof(text), "%s %s%s%s\n", uuid, res->key_id,
+		 *service ? " " : "", service);
 	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
@@ -120,7 +144,7 @@ static vcf_err_t write_file(const char *path, const struct reserved *res)
 }
 
 vcf_err_t sitekey_new(struct sitekey **out, struct keyservice *ks, struct reserve *r,
-		      const char *path)
+		      const char *path, const char *service)
 {
 	struct sitekey *k = calloc(1, sizeof(*k));
 	vcf_err_t err;
@@ -130,6 +154,7 @@ vcf_err_t sitekey_new(struct sitekey **out, struct keyservice *ks, struct reserv
 	mutex_init(&k->lock, RANK_SITE);
 	k->ks = ks;
 	k->reserve = r;
+	TEXT_CUT(k->service, service ? service : "");
 	k->path = strdup(path);
 	err = k->path ? read_file(k) : -ENOMEM;
 	if (err) {
@@ -196,6 +221,9 @@ static void fetched(void *arg, const struct keyservice_result *res)
 	struct sitekey *k = arg;
 	vcf_err_t err = res->err;
 
+	keyaudit_fetched(&k->audit, "(site secret)", k->uuid,
+			 *k->service ? k->service : CONFIG_SERVICE_DEFAULT, k->key_id,
+			 res);
 	if (err)
 		log_err("site secret: key service: %s %s", strerror(-err), res->text);
 	mutex_lock(&k->lock);
@@ -212,7 +240,7 @@ static vcf_err_t adopt(struct sitekey *k, struct reserved *res)
 
 	CRASHPOINT("site-using");
 	if (!err)
-		err = write_file(k->path, res);
+		err = write_file(k->path, res, k->service);
 	if (err) {
 		log_err("%s: cannot be written: %s", k->path, strerror(-err));
 		reserve_put_back(k->reserve, res);
@@ -288,6 +316,7 @@ vcf_err_t sitekey_get(struct sitekey *k, struct secret **out,
 	if (err != -EINPROGRESS || was == SITE_BUSY)
 		return err;
 	if (was == SITE_IDLE) {
+		keyaudit_opener(&k->audit);
 		err = keyservice_get(k->ks, id, fetched, k);
 		if (err)
 			settle(k, err); /* the caller is told as a waiter */

@@ -2,7 +2,8 @@
 /*
  * The site secret: one secret of the key service from which those of `derived` images come.
  * Fetched once and kept (struct secret) for the life of the server; made at the first need. A
- * small file in the state directory names it ("UUID KEY_ID\n"); it holds no secret.
+ * small file in the state directory names it ("UUID KEY_ID\n", and " SERVICE" before the end of
+ * the line where that is not the default one); it holds no secret. Each service has its own.
  * Thread-safe.
  */
 #ifndef VCF_FS_SITEKEY_H
@@ -15,9 +16,16 @@
 
 struct sitekey;
 
-/* Reads the file at path if it is there. -EBADMSG: it is damaged (logged). */
+/*
+ * Reads the file at path if it is there. service: its name, NULL for the default one. -EBADMSG: it
+ * is damaged or another service's (logged).
+ */
 NODISCARD vcf_err_t sitekey_new(struct sitekey **out, struct keyservice *ks,
-				struct reserve *r, const char *path);
+				struct reserve *r, const char *path, const char *service);
+/* What the file says; key_id is "" if there is none. -EBADMSG, -errno. */
+NODISCARD vcf_err_t sitekey_read_file(const char *path, const char *service,
+				      unsigned char uuid[UUID_LEN],
+				      char key_id[TOKEN_KEY_ID_MAX + 1]);
 void sitekey_free(struct sitekey *k);
 
 /*

@@ -17,12 +17,16 @@
 #include "fs/deferred.h"
 #include "fs/history.h"
 #include "fs/imagetable.h"
+#include "fs/keyset.h"
+#include "fs/keysop.h"
 #include "fs/mountpoint.h"
+#include "fs/promote.h"
 #include "fs/statusfile.h"
+#include "util/audit.h"
 #include "util/io.h"
 #include "util/log.h"
 
-enum { REPLY_MAX = 64 * 1024 * 1024 };
+enum { REPLY_MAX = 64 * 1024 * 1024, QUEUE_LISTED = 1000 };
 
 struct status_socket {
 	struct server *sv;
@@ -57,28 +61,88 @@ static void add_image(void *arg, const struct image_entry *e)
 	json_object_object_add(o, "derived", json_object_new_boolean(e->token.derived));
 	add_num(o, "sector_size", e->sector_len);
 	add_num(o, "data_offset", e->data_off);
+	add_num(o, "dev", e->dev);
+	add_num(o, "ino", e->ino);
 	add_num(o, "opens", e->opens);
 	add_num(o, "bytes_read", e->record->bytes_read);
 	add_num(o, "bytes_written", e->record->bytes_written);
 	json_object_array_add(arg, o);
 }
 
-static struct json_object *key_service(struct server *sv)
+static struct json_object *key_service(const struct keyset *s)
 {
 	struct json_object *o = json_object_new_object();
 	struct keyservice_status ks;
 
-	keyservice_get_status(sv->keyservice, &ks);
+	keyservice_get_status(s->keys, &ks);
+	add_str(o, "name", s->name);
 	add_str(o, "helper", ks.helper);
 	add_str(o, "state", ks.state);
+	add_str(o, "breaker", ks.breaker);
+	add_num(o, "breaker_opened", ks.breaker_opened);
 	add_num(o, "children", ks.children);
 	add_num(o, "waiting", ks.waiting);
 	add_num(o, "requests", ks.requests);
 	add_num(o, "failures", ks.failures);
 	add_num(o, "restarts", ks.restarts);
-	add_num(o, "reserve", reserve_count(sv->reserve));
+	add_num(o, "reserve", reserve_count(s->reserve));
+	json_object_object_add(o, "wrapped",
+			       json_object_new_boolean(ks.caps & KEY_CAP_WRAPPED));
 	add_str(o, "last_error", ks.last_error);
 	return o;
+}
+
+/* `key_service` is the default one, as ever; `key_services` are all. */
+static void add_services(struct server *sv, struct json_object *o)
+{
+	struct json_object *all = json_object_new_array();
+	struct keyset *s;
+
+	for (size_t i = 0; (s = keyset_at(sv, i)); i++)
+		json_object_array_add(all, key_service(s));
+	json_object_object_add(o, "key_service", key_service(keyset_at(sv, 0)));
+	json_object_object_add(o, "key_services", all);
+}
+
+/* Lines that are not written yet, and events that are in none. */
+static void add_audit(struct json_object *o)
+{
+	struct json_object *a = json_object_new_object();
+	uint64_t waiting, lost;
+
+	audit_counts(&waiting, &lost);
+	add_num(a, "waiting", waiting);
+	add_num(a, "lost", lost);
+	json_object_object_add(o, "audit", a);
+}
+
+struct foreign {
+	struct server *sv;
+	size_t cnt;
+};
+
+static int count_foreign(void *arg, const struct journal_entry *e)
+{
+	struct foreign *f = arg;
+
+	f->cnt += e->state == JOURNAL_DESTROYING && !keyset_get(f->sv, e->service);
+	return 0;
+}
+
+/* Deletions of services that are not configured: nobody does them. */
+static size_t foreign_deletions(struct server *sv)
+{
+	struct foreign f = {.sv = sv};
+
+	return journal_each(sv->journal, count_foreign, &f) < 0 ? 0 : f.cnt;
+}
+
+static struct json_object *destroy_queue(struct server *sv)
+{
+	const struct keysop k = {
+		.cfg = sv->cfg, .journal = sv->journal, .queue = sv->deletions, .sv = sv};
+
+	return keysop_queue_status(&k, QUEUE_LISTED);
 }
 
 static void add_counts(struct server *sv, struct json_object *o)
@@ -91,8 +155,43 @@ static void add_counts(struct server *sv, struct json_object *o)
 	add_num(o, "handles", handles);
 	add_num(o, "keys", keytable_count(sv->keys));
 	add_num(o, "parked", deferred_parked_cnt(sv->deferred));
-	add_num(o, "destroy_queue", waiting);
+	add_num(o, "destroy_unconfigured", foreign_deletions(sv));
 	add_num(o, "suspects", suspect);
+	json_object_object_add(o, "destroy_queue", destroy_queue(sv));
+	add_num(o, "promote_queue", promote_count(sv->promote));
+}
+
+struct coverage {
+	uint32_t mark;
+	size_t with, without;
+};
+
+static void count_escrow(void *arg, const struct image_entry *e)
+{
+	struct coverage *c = arg;
+
+	if (e->escrow == c->mark)
+		c->with++;
+	else
+		c->without++;
+}
+
+/* Of the images with a key in memory: how many could be opened by the configured escrow key. */
+static struct json_object *escrow(struct server *sv)
+{
+	const struct escrow_public *pub = config_escrow(sv->cfg);
+	struct json_object *o;
+	struct coverage c = {0};
+
+	if (!pub)
+		return NULL;
+	c.mark = imagetable_escrow_mark(pub->recipient);
+	imagetable_each(sv->images, count_escrow, &c);
+	o = json_object_new_object();
+	add_str(o, "recipient", pub->recipient);
+	add_num(o, "with", c.with);
+	add_num(o, "without", c.without);
+	return o;
 }
 
 static struct json_object *last_death(const struct history *h)
@@ -150,7 +249,9 @@ static struct json_object *describe(const struct status_socket *s)
 	add_num(o, "server_pid", (uint64_t)getpid());
 	add_history(o, s->session);
 	add_counts(sv, o);
-	json_object_object_add(o, "key_service", key_service(sv));
+	add_services(sv, o);
+	add_audit(o);
+	json_object_object_add(o, "escrow", escrow(sv));
 	imagetable_each(sv->images, add_image, images);
 	json_object_object_add(o, "images", images);
 	return o;

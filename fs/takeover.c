@@ -23,10 +23,10 @@
 
 #include "fs/deferred.h"
 #include "fs/imagetable.h"
+#include "fs/keyset.h"
 #include "fs/node.h"
 #include "fs/ops.h"
 #include "fs/reqcheck.h"
-#include "fs/sitekey.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 
@@ -472,7 +472,7 @@ static void finish_unlinked(struct server *sv, const struct journal_entry *e,
 	if (n)
 		removal_finish(sv, e->id, node_reopen(sv, n, O_RDWR), data_off_of(sv, n));
 	else
-		deletion_gone(sv->deletions, e->id);
+		deletion_gone(keyset_deletions(sv, e->id), e->id);
 }
 
 /*
@@ -514,15 +514,15 @@ static void settle_using(struct server *sv, const struct journal_entry *e,
 {
 	auto_close int pathfd = find_file(sv, e, n);
 
-	if (sitekey_is(sv->site, e->uuid, NULL))
+	if (keyset_is_site(sv, e))
 		deletion_cancel(sv->deletions, e->id); /* of no file, and in use */
 	else if (pathfd >= 0 && carries(sv, pathfd, e->uuid))
 		settle_carried(sv, e, pathfd);
-	else if (sitekey_is(sv->site, e->uuid, NULL))
+	else if (keyset_is_site(sv, e))
 		deletion_cancel(sv->deletions,
 				e->id); /* it is in use, and no container has it */
 	else
-		deletion_gone(sv->deletions, e->id);
+		deletion_gone(keyset_deletions(sv, e->id), e->id);
 }
 
 static void settle_entry(struct server *sv, const struct journal_entry *e)

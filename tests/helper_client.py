@@ -31,7 +31,8 @@ def expect(good, text):
 
 class Helper:
     def __init__(self, program, options, start=True):
-        env = {k: os.environ[k] for k in ("PATH", "LANG") if k in os.environ}
+        env = {k: os.environ[k] for k in ("PATH", "LANG", "CREDENTIALS_DIRECTORY")
+               if k in os.environ}
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, env=env, bufsize=0)
         self.pending = b""
@@ -40,12 +41,18 @@ class Helper:
         words = self.hello.split(" ")
         expect(words[:2] == ["vmcryptfs-keys", "1"], f"hello: {self.hello!r}")
         expect(len(words) > 2 and NAME.match(words[2]), f"hello: {self.hello!r}")
-        expect(all(re.match(r"[a-z0-9-]{1,32}\Z", w) for w in words[3:]),
-               f"capabilities: {self.hello!r}")
-        self.capabilities = words[3:]
+        self.capabilities = []
+        self.add_capabilities(words[3:])
         if start:
             self.send("".join(f"option {n} {v}\n" for n, v in options) + "ready\n")
-            expect(self.line() == "ready", "no ready")
+            ready, *words = self.line().split(" ")
+            expect(ready == "ready", "no ready")
+            self.add_capabilities(words)
+
+    def add_capabilities(self, words):
+        expect(all(re.match(r"[a-z0-9-]{1,32}\Z", w) for w in words),
+               f"capabilities: {words!r}")
+        self.capabilities += words
 
     def __enter__(self):
         return self

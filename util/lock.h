@@ -15,6 +15,7 @@
 #include <pthread.h>
 
 enum lock_rank {
+	RANK_WALK = 3,	       /*     server.walk_lock: one walk of the tree at a time */
 	RANK_NAMES = 5,	       /*     server.names_lock (rw): which files there are */
 	RANK_TREE = 10,	       /*     unlink, rename, and the journal's steps */
 	RANK_IMAGE_TABLE = 20, /* (m) imagetable.lock: the set of images in use */
@@ -22,6 +23,7 @@ enum lock_rank {
 	RANK_IMAGE_SIZE = 40,  /*     image.size_lock (rw): the plaintext size */
 	RANK_RANGE = 50,       /* (m) rangelock.lock: the list (a range is no mutex) */
 	RANK_STATE = 60,       /* (m) state.lock: nodes and handles */
+	RANK_PROMOTE = 65,     /* (m) promoter.lock: images that wait for a secret */
 	RANK_DEFERRED = 70,    /* (m) deferred.lock: parked requests, jobs */
 	RANK_SITE = 72,	       /* (m) sitekey.lock */
 	RANK_KEYSERVICE = 75,  /* (m) keyservice.lock: its request queue */
@@ -31,6 +33,7 @@ enum lock_rank {
 	RANK_CRYPTSETUP = 85,  /* (m) around crypt_init() and crypt_free() */
 	RANK_KEYTABLE = 90,    /* (m) keytable.lock */
 	RANK_SECRET = 95,      /* (m) the arena of struct secret */
+	RANK_AUDIT = 97,       /* (m) audit.c: the ring of lines */
 };
 
 struct mutex {

@@ -9,8 +9,10 @@
 /* Copies src, cut to what fits in room bytes with its NUL; the rest of dst is zeroed. room > 0. */
 static inline void text_cut(char *dst, size_t room, const char *src)
 {
-	size_t len = strnlen(src, room - 1);
+	size_t len = strlen(src);
 
+	if (len >= room)
+		len = room - 1;
 	memcpy(dst, src, len);
 	memset(dst + len, 0, room - len);
 }

@@ -139,6 +139,15 @@ static void send_hello(struct helper *h)
 	send_reply(h, &r);
 }
 
+static void send_ready(struct helper *h)
+{
+	struct key_reply r = {.kind = KEY_REPLY_READY};
+
+	if (h->ops->ready_caps)
+		r.caps = h->ops->ready_caps(h->ctx);
+	send_reply(h, &r);
+}
+
 void helper_item(struct helper *h, const char *id, const char *label, const char *created)
 {
 	struct key_reply r = {.kind = KEY_REPLY_ITEM};
@@ -269,7 +278,7 @@ static vcf_err_t set_up(struct helper *h, const struct key_request *q)
 	if (err)
 		return err;
 	h->started = true;
-	send_kind(h, KEY_REPLY_READY);
+	send_ready(h);
 	return 0;
 }
 

@@ -39,6 +39,8 @@ struct helper_ops {
 	vcf_err_t (*option)(void *ctx, const char *name, const char *value);
 	/* Once, after the options; on failure it has logged why and the helper ends. */
 	vcf_err_t (*start)(void *ctx);
+	/* After start; NULL: none. Of enum key_cap: those that the options have brought. */
+	unsigned int (*ready_caps)(void *ctx);
 	/* Writes the id of the new record. */
 	vcf_err_t (*new_secret)(void *ctx, const char *label, const struct secret *secret,
 				char id[TOKEN_KEY_ID_MAX + 1], struct helper_failure *f);

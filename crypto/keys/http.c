@@ -421,6 +421,8 @@ static bool endpoint_failed(vcf_err_t err, const struct http_reply *r,
 {
 	if (err)
 		return f->kind == KEY_UNAVAILABLE;
+	if (r->status == 307 || r->status == 472 || r->status == 473)
+		return true; /* a standby of Vault's */
 	return r->status >= 500 && r->status != 501;
 }
 

@@ -85,6 +85,7 @@ static vcf_err_t fail_handshake(const struct http_fault *x, struct helper_failur
 			   strcasestr(x->said, "bad certificate") ||
 			   strcasestr(x->said, "alert unknown ca") ||
 			   strcasestr(x->said, "certificate expired") ||
+			   strcasestr(x->said, "unsupported certificate") ||
 			   strcasestr(x->said, "handshake failure");
 
 	if (certificate && x->client_cert)

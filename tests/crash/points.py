@@ -413,7 +413,7 @@ class Monitor:
             st = status(self.args.workdir)
             missing, over = self.secrets(st)
             left = {"handles": st["handles"], "nodes": st["nodes"] - 1, "keys": st["keys"],
-                    "parked": st["parked"], "destroy_queue": st["destroy_queue"],
+                    "parked": st["parked"], "destroy_queue": st["destroy_queue"]["waiting"],
                     "suspects": st["suspects"], "dropped_records": st["dropped_records"],
                     "poisoned": st["poisoned"], "hangs": st["hangs"],
                     "missing secrets": len(missing), "leaked secrets": over}

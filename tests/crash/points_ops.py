@@ -566,6 +566,33 @@ def rename(w, ext):
     equal("content", b"goes on", direct_content(q))
 
 
+def gets_own(path):
+    """Its token comes to say that its secret is its own: when it is opened at the latest."""
+    end = time.monotonic() + 10
+    while True:
+        with open(path, "rb") as f:
+            head = f.read(32768)
+        if b'"derived":false' in head and b'"derived":true' not in head:
+            return
+        check(time.monotonic() < end, "it has no secret of its own")
+        time.sleep(0.01)
+
+
+@op("closed", "open", settle=0.5)
+def promote(w, how):
+    p, q = w.fill(w.new(DERIVED), pattern(6, 600)), w.new(tag="r")
+    fd = w.open(p) if how == "open" else -1
+    yield
+    os.rename(p, q)
+    yield
+    equal("content", pattern(6, 600), direct_content(q))
+    if fd >= 0:
+        os.pwrite(fd, b"more", 600)
+        w.close(fd)
+    gets_own(w.below(q))
+    equal("content", pattern(6, 600), direct_content(q)[:600])
+
+
 @op(settle=0.08)
 def rename_over(w):
     p, q = w.fill(w.new(), pattern(4, 600)), w.fill(w.new(tag="r"), pattern(5, 600))

@@ -84,7 +84,7 @@ explain_secrets() {
 idle() { # the counters of a mount that nobody uses
 	echo 2 >/proc/sys/vm/drop_caches
 	read -r handles nodes keys queue suspects parked < <(vcf_status_get \
-		"s['handles'], s['nodes'], s['keys'], s['destroy_queue'], s['suspects'], s['parked']" |
+		"s['handles'], s['nodes'], s['keys'], s['destroy_queue']['waiting'], s['suspects'], s['parked']" |
 		tr -d '(),')
 	[ "$handles" = 0 ] && [ "$nodes" -le $((nodes_before + 4)) ] && [ "$keys" = 0 ] &&
 		[ "$queue" = 0 ] && [ "$parked" = 0 ]

@@ -197,7 +197,7 @@ in_order() {
 
 explain() {
 	echo "secrets: $(cd "$KEYS" && echo ./*); needed: $(needed | sort -u | xargs); kept: $(kept);" \
-		"destroy_queue: $(vcf_status_get "s['destroy_queue'], s['suspects']")"
+		"destroy_queue: $(vcf_status_get "s['destroy_queue']['waiting'], s['suspects']")"
 }
 
 check_below() {

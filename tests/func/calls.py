@@ -15,6 +15,8 @@ import random
 import re
 import struct
 import sys
+import threading
+import time
 
 libc = ctypes.CDLL(None, use_errno=True)
 BLOCK = 4096
@@ -114,6 +116,34 @@ def open_hold(*paths):
     sys.stdin.read()
     for fd in fds:
         os.close(fd)
+
+
+def open_at_once(folder, count):
+    """Opens i1 ... of a folder at the same moment; prints milliseconds: all, the worst, and the
+    number of failures. The files stay open until all are."""
+    threading.stack_size(64 * 1024)
+    took, start = {}, threading.Event()
+
+    def one(path):
+        start.wait()
+        begin = time.monotonic()
+        try:
+            took[path] = (os.open(path, os.O_RDWR), time.monotonic() - begin)
+        except OSError as e:
+            took[path] = (-e.errno, time.monotonic() - begin)
+
+    threads = [threading.Thread(target=one, args=(f"{folder}/i{i + 1}",))
+               for i in range(int(count))]
+    for t in threads:
+        t.start()
+    begin = time.monotonic()
+    start.set()
+    for t in threads:
+        t.join()
+    wall = time.monotonic() - begin
+    bad = [fd for fd, _ in took.values() if fd < 0]
+    print(int(wall * 1000), int(max(s for _, s in took.values()) * 1000), len(bad),
+          *sorted({errno.errorcode[-e] for e in bad}))
 
 
 def open_only(path, mode):
@@ -248,7 +278,7 @@ def fsync_dir(path):
 
 
 VERBS = [rename2, direct_write, direct_read, mmap_write, mmap_private, lock_hold, lock_try,
-         open_hold, open_only, unlinked_io, unlink_open, unlink_early, rename_over_open,
+         open_at_once, open_hold, open_only, unlinked_io, unlink_open, unlink_early, rename_over_open,
          readdir_unlink, segments, pattern, luks2_edit, absent, fsync_dir]
 
 if __name__ == "__main__":

@@ -73,6 +73,12 @@ def do_find(tag, label):
     return (items if os.path.exists(path_of("id-" + label)) else []) + [f"{tag} end"]
 
 
+def do_list(tag, prefix=""):
+    labels = sorted(name[3:] for name in os.listdir(SECRETS))
+    return [f"{tag} item id-{label} {label} 2026-01-01T00:00:00Z" for label in labels
+            if label.startswith(prefix)] + [f"{tag} end"]
+
+
 def do_destroy(tag, key_id, label):
     try:
         if load(key_id)[1] != label:
@@ -87,7 +93,8 @@ def do_ping(tag):
     return [f"{tag} pong"]
 
 
-VERBS = {"new": do_new, "get": do_get, "find": do_find, "destroy": do_destroy, "ping": do_ping}
+VERBS = {"new": do_new, "get": do_get, "find": do_find, "list": do_list, "destroy": do_destroy,
+         "ping": do_ping}
 
 
 def answer(tag, verb, args):

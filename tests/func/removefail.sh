@@ -24,7 +24,7 @@ as_before() { # WHAT
 		equal "$1: $f" "content $f" "$(cat "$MNT/$f")"
 	done
 	equal "$1: secrets" 4 "$(find "$KEYS" -type f | wc -l)"
-	equal "$1: destroy_queue" "0 0" "$(vcf_status_get "s['destroy_queue'], s['suspects']" |
+	equal "$1: destroy_queue" "0 0" "$(vcf_status_get "s['destroy_queue']['waiting'], s['suspects']" |
 		tr -d '(),')"
 	ok "$1"
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Token text: what is accepted is written back as text that means the same. */
+/* The text of tokens, escrow tokens too: what is accepted is written back as text that means the same. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "crypto/escrow.h"
 #include "crypto/token.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
@@ -13,6 +14,20 @@ static void must(bool good)
 		abort();
 }
 
+static void fuzz_escrow(const uint8_t *data, size_t len)
+{
+	char json[ESCROW_JSON_MAX + 1];
+	struct escrow a, b;
+	ssize_t n;
+
+	if (escrow_parse(&a, (const char *)data, len))
+		return;
+	n = escrow_format(json, sizeof(json), &a);
+	must(n > 0 && escrow_parse(&b, json, (size_t)n) == 0);
+	must(a.keyslot == b.keyslot && strcmp(a.recipient, b.recipient) == 0 &&
+	     memcmp(a.sealed, b.sealed, sizeof(a.sealed)) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	char json[TOKEN_JSON_MAX + 1];
@@ -20,6 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	struct token b = {.keyslot = 0};
 	ssize_t n;
 
+	fuzz_escrow(data, len);
 	if (token_parse(&a, (const char *)data, len))
 		return 0;
 	n = token_format(json, sizeof(json), &a);

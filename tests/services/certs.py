@@ -5,7 +5,9 @@
 ca.crt ca.key             the CA
 server.crt server.key     localhost (and not 127.0.0.1: another name for the wrong host)
 expired.crt expired.key   the same, but of last year
+elsewhere.crt .key        a server of another name
 client.crt client.key     a client
+client-b.crt client-b.key another one
 other-ca.crt              a CA that signed nothing
 other.crt other.key       a client of that CA
 """
@@ -59,7 +61,9 @@ def make_all(folder):
     server, client = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
     make(folder, "server", ca, SERVER_NAMES, server)
     make(folder, "expired", ca, SERVER_NAMES, server, NOW - 365 * 24 * HOUR)
+    make(folder, "elsewhere", ca, [x509.DNSName("elsewhere.example")], server)
     make(folder, "client", ca, usage=client)
+    make(folder, "client-b", ca, usage=client)
     make(folder, "other", make(folder, "other-ca", None), usage=client)
 
 

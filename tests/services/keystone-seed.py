@@ -4,7 +4,7 @@
 
 Projects service, compute; users barbican, node (role creator), watcher (observer), nobody (a
 role without rights); Barbican in the catalog; application credentials of node: one with all
-rights, one whose access rules do not allow DELETE. Writes DIR/seeded and DIR/cred/app*.
+rights, one whose access rules do not allow DELETE; project group2 with a user and a credential. Writes DIR/seeded and DIR/cred/app*.
 """
 import json
 import os
@@ -55,12 +55,12 @@ def make_user(name, project, *with_roles):
     return user
 
 
-def make_credential(name, rules=None):
+def make_credential(name, rules=None, user=None):
     fields = {"name": name, "roles": [{"name": "creator"}]}
     if rules:
         fields["access_rules"] = [
             {"service": "key-manager", "method": m, "path": p} for m, p in rules]
-    made = call("POST", f"/users/{node}/application_credentials",
+    made = call("POST", f"/users/{user or node}/application_credentials",
                 {"application_credential": fields})[1]["application_credential"]
     path = f"{folder}/cred/{name}"
     with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="ascii") as f:
@@ -78,6 +78,8 @@ make_user("barbican", service, "admin")
 node = make_user("node", compute, "creator")
 watcher = make_user("watcher", compute, "observer")
 make_user("nobody", compute, "norights")
+other = make("project", "projects", name="group2", domain_id="default")
+group2 = make_user("group2", other, "creator")
 admin = call("GET", "/users?name=admin")[1]["users"][0]["id"]
 home = call("GET", "/projects?name=admin")[1]["projects"][0]["id"]
 call("PUT", f"/projects/{home}/users/{admin}/roles/{roles['key-manager:service-admin']}")
@@ -97,6 +99,8 @@ app = make_credential("app")
 keep = make_credential("app-keep", [
     ("GET", "/v1/secrets"), ("POST", "/v1/secrets"), ("GET", "/v1/secrets/*"),
     ("GET", "/v1/secrets/*/payload"), ("POST", "/v1/secrets/*/consumers")])
+token = log_in("group2", "group2")
+app2 = make_credential("app-group2", user=group2)
 with open(folder + "/seeded", "w", encoding="ascii") as f:
     f.write(f"PROJECT_ID={compute}\nNODE_ID={node}\nWATCHER_ID={watcher}\n"
-            f"APP_ID={app}\nAPP_KEEP_ID={keep}\n")
+            f"APP_ID={app}\nAPP_KEEP_ID={keep}\nAPP_GROUP2_ID={app2}\n")

@@ -251,6 +251,34 @@ static void do_find(const char *tag, const char *label)
 	say(tag, "end");
 }
 
+/* Six items; list-slow: 250 ms before each; list-broken: ends after two, some times; list-other:
+ * one without the prefix. */
+static void do_list(const char *tag, const char *prefix)
+{
+	bool fault = is("list-broken") && faulty_now();
+
+	count("lists");
+	for (int i = 0; i < 6; i++) {
+		if (is("list-slow"))
+			usleep(250000);
+		if (fault && i == 2)
+			_exit(1);
+		printf("%s item id%d %s%d 2026-01-01T00:00:00Z\n", tag, i,
+		       is("list-other") ? "x" : prefix, i);
+		fflush(stdout);
+	}
+	say(tag, "end");
+}
+
+/* Mode "down": the service is, as long as the file "down" is there. */
+static bool service_down(void)
+{
+	char path[1200];
+
+	snprintf(path, sizeof(path), "%s/down", directory);
+	return is("down") && access(path, F_OK) == 0;
+}
+
 static void do_line(char *line)
 {
 	char *tag = strtok(line, " \n");
@@ -260,12 +288,18 @@ static void do_line(char *line)
 
 	if (!verb)
 		_exit(3);
-	if (strcmp(verb, "get") == 0)
+	if (is("down"))
+		count(service_down() ? "vain" : "served");
+	if (service_down())
+		say(tag, "error unavailable down");
+	else if (strcmp(verb, "get") == 0)
 		do_get(tag, a);
 	else if (strcmp(verb, "new") == 0)
 		do_new(tag, a, b);
 	else if (strcmp(verb, "find") == 0)
 		do_find(tag, a);
+	else if (strcmp(verb, "list") == 0)
+		do_list(tag, a ? a : "");
 	else if (strcmp(verb, "destroy") == 0)
 		say(tag, is("gone") ? "gone" : "destroyed");
 	else if (strcmp(verb, "ping") == 0)

@@ -81,9 +81,8 @@ bool luks1_edit_token(unsigned char *hdr, const char *find, const char *replace)
 	return true;
 }
 
-void luks1_repair(unsigned char *hdr)
+static void repair_blob(unsigned char *area, size_t room)
 {
-	unsigned char *area = hdr + LUKS1_TOKEN_OFF;
 	size_t head = sizeof(struct luks1_token_disk);
 	unsigned char crc[4];
 	uint32_t len_le;
@@ -91,9 +90,19 @@ void luks1_repair(unsigned char *hdr)
 
 	memcpy(&len_le, area + 8, sizeof(len_le));
 	len = le32toh(len_le);
-	if (len > LUKS1_TOKEN_END - LUKS1_TOKEN_OFF - head - sizeof(crc))
+	if (len > room - head - sizeof(crc))
 		return;
 	gcry_md_hash_buffer(GCRY_MD_CRC32, crc, area, head + len);
 	for (int i = 0; i < 4; i++)
 		area[head + len + (size_t)i] = crc[3 - i];
+}
+
+void luks1_repair(unsigned char *hdr)
+{
+	repair_blob(hdr + LUKS1_TOKEN_OFF, LUKS1_TOKEN_END - LUKS1_TOKEN_OFF);
+}
+
+void luks1_repair_escrow(unsigned char *hdr)
+{
+	repair_blob(hdr + LUKS1_ESCROW_OFF, LUKS1_TOKEN_END - LUKS1_ESCROW_OFF);
 }

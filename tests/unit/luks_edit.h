@@ -28,5 +28,7 @@ bool luks1_edit_token(unsigned char *hdr, const char *find, const char *replace)
 
 /* Makes the checksum of the token area right, if its length is possible. */
 void luks1_repair(unsigned char *hdr);
+/* The same of the escrow token. */
+void luks1_repair_escrow(unsigned char *hdr);
 
 #endif

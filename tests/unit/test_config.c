@@ -185,6 +185,20 @@ static const struct {
 	{"[mount]\nbacking = /" LONG160 LONG40 "\n", 1, {"c:2: the line is too long"}},
 	{"[mount]\n# " LONG160 LONG40 "\nnodev = x\n", 1, {"c:3: nodev"}},
 	{"[key service]\nhelper = file\n", 1, {"c:2: no option's name"}},
+	{"[service gold]\nhelper = file\nhelper = vault\nx = 1\nx = 2\n",
+	 2,
+	 {"c:3: option \"helper\" in [service gold] is set in line 2 already",
+	  "c:5: option \"x\" in [service gold]"}},
+	{"[service default]\nhelper = file\n",
+	 1,
+	 {"c:2: [service default]: the default"}},
+	{"[service .x]\nhelper = file\n", 1, {"c:2: [service .x]: no name"}},
+	{"[service a b]\nhelper = file\n", 1, {"c:2: [service a b]: no name"}},
+	{"[service gold]\nchildren = 65\n", 1, {"c:2: children = 65: must be 1 to 64"}},
+	{"[rules]\nservice = gold\nservice = gold a//b\nservice = -x a\n",
+	 3,
+	 {"c:2: service = gold: must be the name", "c:3: service = gold a//b: an empty",
+	  "c:4: service = -x a: must be"}},
 	{"[static]\nsecret " SECRET "==\n", 1, {"c:2: no option's name"}},
 };
 
@@ -240,6 +254,52 @@ START_TEST(nul_byte)
 }
 END_TEST
 
+/* Further services: the options of [key-service], and the helper's own on top of its section. */
+START_TEST(services)
+{
+	static const struct {
+		const char *service, *name, *value;
+	} want[] = {
+		{"default", "directory", "/d"}, {"default", "fast", "yes"},
+		{"gold", "fast", "yes"},	{"gold", "directory", "/g"},
+		{"gold", "more", "1"},		{"far", "url", "u"},
+	};
+	auto_config struct config *c = fresh();
+	const struct config *s;
+	int k = 0;
+
+	write_conf("[mount]\nbacking = /a\nmountpoint = /b\n"
+		   "[key-service]\nhelper = file\nreserve = 9\n"
+		   "[service gold]\nhelper = file\nlinger = 5\ndirectory = /g\nmore = 1\n"
+		   "[service far]\nhelper = /x/vmcryptfs-key-vault\n"
+		   "[vault]\nurl = u\n"
+		   "[file]\ndirectory = /d\nfast = yes\n"
+		   "[rules]\nservice = gold rich/**\nservice = far **/x\n",
+		   0600);
+	ck_assert_msg(config_read(c, conf_path) == 0, "%s", logged());
+	ck_assert_msg(config_finish(c, false) == 0, "%s", logged());
+	for (size_t i = 0; (s = config_service_at(c, i)); i++) {
+		struct keyservice_option *options;
+		size_t cnt;
+
+		ck_assert_ptr_eq(config_service(c, s->service_name), s);
+		ck_assert_int_eq(config_service_options(c, s, &options, &cnt), 0);
+		for (size_t o = 0; o < cnt; o++, k++) {
+			ck_assert_str_eq(s->service_name, want[k].service);
+			ck_assert_str_eq(options[o].name, want[k].name);
+			ck_assert_str_eq(options[o].value, want[k].value);
+			ck_assert_str_eq(config_service_value(c, s, want[k].name),
+					 want[k].value);
+		}
+		free(options);
+	}
+	ck_assert_int_eq(k, ROWS(want));
+	ck_assert_uint_eq(config_service(c, "gold")->reserve, 4);
+	ck_assert_uint_eq(config_service(c, "gold")->linger_s, 5);
+	ck_assert_ptr_null(config_service(c, "silver"));
+}
+END_TEST
+
 /* Modes of the file: who may write it, and read a secret in it. */
 static const struct {
 	const char *text;
@@ -257,6 +317,7 @@ static const struct {
 	{"[barbican]\npassword = " SECRET "\n", 0644, -EINVAL, "chmod 600"},
 	{"[vault]\ntoken = " SECRET "\n", 0644, -EINVAL, "chmod 600"},
 	{"[vault]\ntoken-file = /a\n", 0644, 0, NULL},
+	{"[service gold]\npassword = " SECRET "\n", 0644, -EINVAL, "chmod 600"},
 };
 
 START_TEST(modes)
@@ -293,6 +354,9 @@ static const struct {
 	{"rules.bind=", 0, NULL},
 	{"file.directory=/k", 0, NULL},
 	{"static.secret=" SECRET, 0, NULL},
+	{"service a.b.helper=file", 0, NULL},
+	{"service gold.children=0", -EINVAL, "-o: children = 0: must be"},
+	{"service gold", -EINVAL, "must be section.key=value"},
 	{"mount.threads=x", -EINVAL, "-o: threads = x: must be a number"},
 	{"mount.thread=1", -EINVAL, "did you mean \"threads\""},
 	{"secret=" SECRET, -EINVAL, "-o secret: must be section.key=value"},
@@ -328,6 +392,26 @@ static const struct {
 	 false,
 	 NULL},
 	{{"mount.mountpoint=/b", "key-service.helper=file"}, false, "backing is not set"},
+	{{"mount.backing=/a", "mount.mountpoint=/b", "key-service.helper=file",
+	  "service gold.reserve=1"},
+	 false,
+	 "helper is not set in [service gold]"},
+	{{"mount.backing=/a", "mount.mountpoint=/b", "key-service.helper=file",
+	  "service gold.helper=mount"},
+	 false,
+	 "helper = mount: is no helper's name"},
+	{{"mount.backing=/a", "mount.mountpoint=/b", "key-service.helper=file",
+	  "service gold.helper=file", "service gold.directory=/a/k"},
+	 false,
+	 "directory = /a/k: must not lie inside"},
+	{{"mount.backing=/a", "mount.mountpoint=/b", "key-service.helper=file",
+	  "service gold.helper=file", "service gold.children=61"},
+	 false,
+	 "all services together may have 64"},
+	{{"mount.backing=/a", "mount.mountpoint=/b", "key-service.helper=file",
+	  "rules.service=gold x/**"},
+	 false,
+	 "there is no [service gold]"},
 	{{"mount.backing=/b", "key-service.helper=file"}, false, "mountpoint is not set"},
 	{{"mount.backing=/a", "mount.mountpoint=/b"}, false, "helper is not set"},
 	{{"mount.backing=/a", "mount.mountpoint=/b", "file.directory=/k"},
@@ -381,9 +465,9 @@ static const struct {
 	 false,
 	 "[fiel]: unknown section"},
 	{{"mount.backing=/a", "mount.mountpoint=/b", "key-service.helper=file",
-	  "barbican.url=x", "escrow.public-key=/k"},
+	  "barbican.url=x", "ldap.public-key=/k"},
 	 false,
-	 "[escrow]: unknown section"},
+	 "[ldap]: unknown section"},
 	{{"mount.backing=/a", "mount.mountpoint=/b",
 	  "key-service.helper=/opt/vmcryptfs-key-my", "my.url=x"},
 	 false,
@@ -565,6 +649,7 @@ Suite *unit_suite(void)
 	tcase_add_test(t, defaults);
 	tcase_add_test(t, example_of_the_design);
 	tcase_add_loop_test(t, faults, 0, ROWS(fault_rows));
+	tcase_add_test(t, services);
 	tcase_add_test(t, longest_line);
 	tcase_add_test(t, nul_byte);
 	tcase_add_loop_test(t, modes, 0, ROWS(mode_rows));

@@ -45,24 +45,35 @@ static const struct {
 	{"mount.runtime-directory=/c", "runtime-directory", false, "runtime-directory"},
 	{"mount.threads=3", "threads", false, "threads"},
 	{"mount.heartbeat=5", "heartbeat", false, "heartbeat"},
+	{"mount.site=s", "site", false, "site"},
 	{"rules.passthrough=x", NULL, true, "[rules]"},
 	{"rules.encrypt=**", NULL, true, "[rules]"},
 	{"rules.bind=^(b)/", NULL, true, "[rules]"},
 	{"rules.bind=", NULL, true, "[rules]"},
+	{"rules.service=gold x/**", NULL, true, "[rules]"},
 	{"rules.promote=no", NULL, false, "promote"},
 	{"format.type=luks1", NULL, false, "type"},
 	{"format.sector-size=512", NULL, false, "sector-size"},
 	{"key-service.helper=vault", NULL, false, "helper"},
 	{"key-service.children=5", NULL, false, "children"},
 	{"key-service.timeout=5", NULL, false, "timeout"},
+	{"key-service.user=nobody", NULL, false, "user"},
 	{"key-service.linger=5", NULL, false, "linger"},
+	{"key-service.user=nobody", NULL, false, "user"},
 	{"key-service.reserve=5", NULL, false, "reserve"},
 	{"key-service.on-delete=keep", NULL, false, "on-delete"},
 	{"key-service.destroy-delay=5", NULL, false, "destroy-delay"},
+	{"audit.file=/a", NULL, false, "file"},
+	{"audit.syslog=yes", NULL, false, "syslog"},
+	{"audit.used=yes", NULL, false, "used"},
+	{"key-service.destroyer=controller", NULL, false, "destroyer"},
+	{"escrow.public-key=/k.pub", NULL, false, "public-key"},
 	{"file.directory=/k2", NULL, false, "[file]"},
 	{"file.directory=/k", NULL, false, ""},
 	{"file.third=1", NULL, false, "[file]"},
 	{"vault.address=x", NULL, false, "[vault]"},
+	{"service gold.helper=file", NULL, false, "[service gold]"},
+	{"service gold.directory=/g", NULL, false, "[service gold]"},
 };
 
 START_TEST(differences)
@@ -119,6 +130,11 @@ START_TEST(taken_away)
 	ck_assert_str_eq(list, "[rules], linger, [vault]");
 	ck_assert_uint_eq(config_list_differences(a, b, small, sizeof(small)), 3);
 	ck_assert_str_eq(small, "[rules], li");
+	ck_assert_int_eq(config_set(a, "service gold.reserve=5"), 0);
+	ck_assert_uint_eq(config_list_differences(a, b, list, sizeof(list)), 4);
+	ck_assert_str_eq(list, "[rules], linger, [service gold], [vault]");
+	ck_assert_int_eq(config_set(b, "service gold.reserve=4"), 0);
+	ck_assert_uint_eq(config_list_differences(a, b, list, sizeof(list)), 4);
 }
 END_TEST
 

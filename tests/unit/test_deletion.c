@@ -286,12 +286,12 @@ START_TEST(another_policy)
 	g.cfg.delay_s = 1;
 	start(&g);
 	id = delete_it(&g);
-	deletion_set_policy(g.q, true, 1);
+	deletion_set_policy(g.q, true, false, 1);
 	usleep(1200 * 1000);
 	ck_assert(fake_has(g.ks, g.key_id));
 	ck_assert_int_eq((int)waiting(&g), 1);
 	ck_assert_int_eq(journal_get(g.j, id, &e), 0);
-	deletion_set_policy(g.q, false, 3600);
+	deletion_set_policy(g.q, false, false, 3600);
 	UNTIL(live(g.j) == 0); /* its own delay was the first */
 	ck_assert(!fake_has(g.ks, g.key_id));
 	delete_it(&g);

@@ -166,9 +166,9 @@ struct image {
 	int cnt;
 };
 
-static void load_image(struct image *im, const char *name)
+static void load_file(struct image *im, const char *path)
 {
-	int fd = open(path_of(name), O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat st;
 	ssize_t n;
 
@@ -185,6 +185,11 @@ static void load_image(struct image *im, const char *name)
 		im->len += (size_t)n;
 	}
 	ck_assert_int_eq((int)n, 0);
+}
+
+static void load_image(struct image *im, const char *name)
+{
+	load_file(im, path_of(name));
 }
 
 static void store_image(const char *name, const void *bytes, size_t len)
@@ -716,6 +721,45 @@ START_TEST(no_file_to_be_had)
 }
 END_TEST
 
+/*
+ * tests/golden/v1-journal: entries 1 to 8 of entry_of(), written by the first version, without a
+ * host. Later versions read it, go on with it, and keep what it says.
+ */
+START_TEST(golden)
+{
+	static const enum journal_state states[] = {
+		[1] = JOURNAL_DELETING, [2] = JOURNAL_DESTROYING, [3] = JOURNAL_SUSPECT,
+		[4] = JOURNAL_CREATING, [5] = JOURNAL_UNUSED,	  [6] = JOURNAL_USING,
+		[8] = JOURNAL_WIPED,
+	};
+	struct journal_entry e;
+	struct journal *j;
+	struct image im;
+	char hex[JOURNAL_HOST_HEX_LEN + 1], path[512];
+
+	snprintf(path, sizeof(path), "%s/tests/golden/v1-journal", VCF_SOURCE_ROOT);
+	load_file(&im, path);
+	store_image("golden", im.bytes, im.len);
+	free(im.bytes);
+	for (int round = 0; round < 2; round++) {
+		j = open_ok("golden");
+		ck_assert_int_eq(entries(j), round ? 8 : 7);
+		for (int n = 1; n <= 8; n++) {
+			if (n != 7)
+				check_entry(j, (uint64_t)n, n, states[n], n < 4);
+		}
+		ck_assert_int_eq(journal_get(j, 7, &e), -ENOENT);
+		ck_assert_int_eq(journal_get(j, 2, &e), 0);
+		ck_assert_int_eq(e.due, 1800000000);
+		journal_host(j, hex);
+		ck_assert_str_eq(hex, "");
+		if (!round)
+			ck_assert_uint_eq(add_ok(j, 9, false), 9);
+		journal_close(j);
+	}
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *s = suite_create("journal");
@@ -740,6 +784,7 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(t, refused, 0, ROWS(refused_rows));
 	tcase_add_loop_test(t, unfinished_creation, 0, 2);
 	tcase_add_test(t, no_file_to_be_had);
+	tcase_add_test(t, golden);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -113,6 +113,9 @@ static const struct {
 	enum key_error error;
 } reply_rows[] = {
 	{"ready", 0, KEY_REPLY_READY, 0, "", "", "", ""},
+	{"ready wrapped", 0, KEY_REPLY_READY, 0, "", "", "", "", KEY_CAP_WRAPPED},
+	{"vmcryptfs-keys 1 x derives wrapped", 0, KEY_REPLY_HELLO, 0, "", "", "", "x",
+	 KEY_CAP_DERIVES | KEY_CAP_WRAPPED},
 	{"vmcryptfs-keys 1 file", 0, KEY_REPLY_HELLO, 0, "", "", "", "file"},
 	{"vmcryptfs-keys 1 static derives", 0, KEY_REPLY_HELLO, 0, "", "", "", "static",
 	 KEY_CAP_DERIVES},
@@ -140,7 +143,9 @@ static const struct {
 	 KEY_INVALID},
 	/* not of the protocol */
 	{"", -EPROTO},
-	{"ready now", -EPROTO},
+	{"ready ", -EPROTO},
+	{"ready  x", -EPROTO},
+	{"ready wrapped ", -EPROTO},
 	{"vmcryptfs-keys", -EPROTO},
 	{"vmcryptfs-keys 1", -EPROTO},
 	{"vmcryptfs-keys 1 ", -EPROTO},

@@ -436,6 +436,133 @@ START_TEST(coalescing)
 }
 END_TEST
 
+static void set_down(const struct fixture *f, bool down)
+{
+	char path[5000];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/down", f->dir);
+	if (!down) {
+		ck_assert_int_eq(unlink(path), 0);
+		return;
+	}
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+}
+
+static void expect_breaker(struct fixture *f, const char *name, uint64_t opened)
+{
+	struct keyservice_status st;
+
+	for (int i = 0; i < 2000; i++) {
+		keyservice_get_status(f->ks, &st);
+		if (strcmp(st.breaker, name) == 0)
+			break;
+		usleep(1000);
+	}
+	ck_assert_str_eq(st.breaker, name);
+	ck_assert_uint_eq(st.breaker_opened, opened);
+}
+
+/* An outage: few requests go out, however many wait; then all are served, once each. */
+START_TEST(breaker)
+{
+	static struct fixture f[200];
+	struct setting set = {.mode = "down", .children = 4};
+	char id[32];
+
+	open_fixture(&f[0], &set);
+	set_down(&f[0], true);
+	for (int i = 0; i < ROWS(f); i++) {
+		if (i)
+			sem_init(&f[i].over, 0, 0);
+		snprintf(id, sizeof(id), "k%d", i);
+		ck_assert_int_eq(keyservice_get(f[0].ks, id, on_done, &f[i]), 0);
+	}
+	expect_breaker(&f[0], "open", 1);
+	usleep(400000);
+	/* those that opened it, the other helpers' first ones, and a probe or two */
+	ck_assert_int_le(counted(&f[0], "vain"), 5 + 4 + 2);
+	set_down(&f[0], false);
+	for (int i = 0; i < ROWS(f); i++) {
+		wait_over(&f[i]);
+		ck_assert_int_eq(f[i].err, 0);
+		secret_free(f[i].secret);
+		f[i].secret = NULL;
+	}
+	ck_assert_int_eq(counted(&f[0], "gets"), ROWS(f));
+	ck_assert_int_eq(counted(&f[0], "served"), ROWS(f) + 1);
+	expect_breaker(&f[0], "closed", 1);
+	close_fixture(&f[0]);
+}
+END_TEST
+
+/* Who waits has its own deadline, and new settings are tried at once. */
+START_TEST(breaker_deadline)
+{
+	static struct fixture f[8];
+	struct setting set = {.mode = "down", .children = 8, .timeout_s = 1};
+	struct keyservice_option options[] = {{"directory", f[0].dir}, {"mode", ""}};
+	struct keyservice_config fresh = {
+		.name = "test", .helper = helper, .options = options, .option_cnt = 2};
+	struct keyservice_sync got;
+	double start = now_s();
+
+	open_fixture(&f[0], &set);
+	set_down(&f[0], true);
+	for (int i = 0; i < ROWS(f); i++) {
+		char id[] = {(char)('a' + i), '\0'};
+
+		if (i)
+			sem_init(&f[i].over, 0, 0);
+		ck_assert_int_eq(keyservice_get(f[0].ks, id, on_done, &f[i]), 0);
+	}
+	for (int i = 0; i < ROWS(f); i++) {
+		wait_over(&f[i]);
+		ck_assert_int_eq(f[i].err, -ETIMEDOUT);
+		ck_assert_str_eq(f[i].text, "unavailable: down");
+	}
+	ck_assert(now_s() - start >= 0.9 && now_s() - start < 3);
+	ck_assert_int_eq(keyservice_reload(f[0].ks, &fresh), 0);
+	ck_assert_int_eq(keyservice_get_sync(f[0].ks, "z", &got), 0);
+	secret_free(got.secret);
+	expect_breaker(&f[0], "closed", 1);
+	close_fixture(&f[0]);
+}
+END_TEST
+
+/* Refusals are answers. And one id that is refused is one request a second. */
+static const struct {
+	const char *mode;
+	vcf_err_t err;
+	int gets; /* of ten in a row */
+} refused_rows[] = {
+	{"denied", -EKEYREJECTED, 1},
+	{"notfound", -ENOKEY, 1},
+	{"quota", -EDQUOT, 10},
+	{"invalid", -EINVAL, 10},
+};
+
+START_TEST(refused)
+{
+	struct setting set = {.mode = refused_rows[_i].mode};
+	struct keyservice_sync got;
+	static struct fixture f;
+
+	open_fixture(&f, &set);
+	for (int i = 0; i < 10; i++)
+		ck_assert_int_eq(keyservice_get_sync(f.ks, "bad", &got),
+				 refused_rows[_i].err);
+	ck_assert_uint_gt(strlen(got.text), 0);
+	ck_assert_int_eq(counted(&f, "gets"), refused_rows[_i].gets);
+	ck_assert_int_eq(keyservice_get_sync(f.ks, "other", &got), refused_rows[_i].err);
+	ck_assert_int_eq(counted(&f, "gets"), refused_rows[_i].gets + 1);
+	expect_breaker(&f, "closed", 0);
+	close_fixture(&f);
+}
+END_TEST
+
 /* Freed while one request is with a helper that hangs and others wait. */
 START_TEST(cancel)
 {
@@ -472,8 +599,8 @@ static struct {
 	struct keyservice_helper kept[3], copy[3];
 } life;
 
-static vcf_err_t counting_spawn(void *arg, const char *program, int *to, int *from,
-				pid_t *pid)
+static vcf_err_t counting_spawn(void *arg, const struct keyservice_program *program,
+				int *to, int *from, pid_t *pid)
 {
 	life.spawned++;
 	return keyservice_spawn(arg, program, to, from, pid);
@@ -506,6 +633,7 @@ static void open_kept(struct fixture *f, const char *mode, unsigned int children
 	sem_init(&f->over, 0, 0);
 	snprintf(f->dir, sizeof(f->dir), "%s/XXXXXX", unit_tmpdir());
 	ck_assert_ptr_nonnull(mkdtemp(f->dir));
+	keyservice_end_strays(&cfg, &config, 1);
 	ck_assert_int_eq(keyservice_new(&f->ks, &cfg), 0);
 }
 
@@ -597,7 +725,7 @@ START_TEST(kept_too_many)
 	struct fixture f = {0};
 
 	memset(&life, 0, sizeof(life));
-	open_kept(&f, "", 3, 0);
+	open_kept(&f, "slow", 3, 0);
 	for (int i = 0; i < 3; i++) {
 		char id[] = {(char)('a' + i), '\0'};
 
@@ -863,6 +991,60 @@ START_TEST(program_names)
 }
 END_TEST
 
+/* A list is as long as it is: neither limit of time counts while items come. */
+static const struct {
+	const char *mode, *prefix;
+	vcf_err_t err;
+	int items, lists;
+} list_rows[] = {
+	{"", "p", 0, 6, 1},
+	{"", NULL, 0, 6, 1},
+	{"list-slow", "p", 0, 6, 1},   /* 1.5 s; a try has 0.5 s, all of it 1 s */
+	{"list-broken", "p", 0, 6, 2}, /* what came before is forgotten */
+	{"list-other", "p", -ETIMEDOUT, 0, 0},
+	{"down", "p", -ETIMEDOUT, 0, 0},
+};
+
+static void count_item(void *arg, const struct keyservice_item *item)
+{
+	char label[8];
+	int *cnt = arg;
+
+	if (!item) {
+		*cnt = 0;
+		return;
+	}
+	snprintf(label, sizeof(label), "%d", *cnt);
+	ck_assert_str_eq(item->label + strspn(item->label, "p"), label);
+	ck_assert_str_eq(item->created, "2026-01-01T00:00:00Z");
+	++*cnt;
+}
+
+START_TEST(lists)
+{
+	static struct fixture f;
+	struct setting set = {.mode = list_rows[_i].mode,
+			      .times = "1",
+			      .timeout_s = 1,
+			      .request_timeout_ms = 500};
+	int items = 0;
+
+	open_fixture(&f, &set);
+	if (strcmp(set.mode, "down") == 0)
+		set_down(&f, true);
+	ck_assert_int_eq(keyservice_list(f.ks, list_rows[_i].prefix, count_item, &items,
+					 on_done, &f),
+			 0);
+	wait_over(&f);
+	ck_assert_int_eq(f.err, list_rows[_i].err);
+	if (!f.err) {
+		ck_assert_int_eq(items, list_rows[_i].items);
+		ck_assert_int_eq(counted(&f, "lists"), list_rows[_i].lists);
+	}
+	close_fixture(&f);
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *s = suite_create("keyservice");
@@ -873,8 +1055,12 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(t, new_secrets, 0, ROWS(new_rows));
 	tcase_add_test(t, new_derived);
 	tcase_add_test(t, other_verbs);
+	tcase_add_loop_test(t, lists, 0, ROWS(list_rows));
 	tcase_add_test(t, many);
 	tcase_add_test(t, coalescing);
+	tcase_add_test(t, breaker);
+	tcase_add_test(t, breaker_deadline);
+	tcase_add_loop_test(t, refused, 0, ROWS(refused_rows));
 	tcase_add_test(t, cancel);
 	tcase_add_loop_test(t, kept_helpers, 0, ROWS(kept_rows));
 	tcase_add_test(t, kept_too_many);

@@ -312,6 +312,30 @@ static const struct {
 	{"compute_nodes", "compute_nodes.old", -EXDEV},
 };
 
+static const struct {
+	const char *path, *service;
+} service_rows[] = {
+	{"rich/disk", "gold"},	  {"rich/a/b", "gold"}, {"rich", "default"},
+	{"poor/disk", "default"}, {"poor/x", "silver"}, {"rich/x", "gold"},
+};
+
+START_TEST(services)
+{
+	auto_rules struct rules *r = NULL;
+	char why[200];
+
+	ck_assert_int_eq(rules_new(&r, NULL, 0, NULL, why, sizeof(why)), 0);
+	ck_assert_str_eq(rules_service(r, "rich/disk"), "default");
+	ck_assert_int_eq(rules_add_service(r, "gold", "rich/**", why, sizeof(why)), 0);
+	ck_assert_int_eq(rules_add_service(r, "silver", "**/x", why, sizeof(why)), 0);
+	ck_assert_int_eq(rules_add_service(r, "b", "a//b", why, sizeof(why)), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(why, "service = b a//b: an empty component"));
+	for (int i = 0; i < ROWS(service_rows); i++)
+		ck_assert_str_eq(rules_service(r, service_rows[i].path),
+				 service_rows[i].service);
+}
+END_TEST
+
 START_TEST(move_files)
 {
 	auto_rules struct rules *r = make_nova();
@@ -560,6 +584,7 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(t, globs_refused, 0, ROWS(bad_globs));
 	tcase_add_test(t, globs_stay_fast);
 	tcase_add_loop_test(t, nova_classes, 0, ROWS(nova_rows));
+	tcase_add_test(t, services);
 	tcase_add_loop_test(t, move_files, 0, ROWS(file_rows));
 	tcase_add_loop_test(t, move_folders, 0, ROWS(folder_rows));
 	tcase_add_loop_test(t, bind_decides, 0, ROWS(bind_rows));

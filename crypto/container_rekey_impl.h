@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What container_rekey.c and container_rekey_io.c share. */
+#ifndef VCF_CRYPTO_CONTAINER_REKEY_IMPL_H
+#define VCF_CRYPTO_CONTAINER_REKEY_IMPL_H
+
+#include "crypto/container_parts.h"
+#include "crypto/container_rekey.h"
+
+enum { REKEY_PAGE = 4096 };
+
+struct rekey_area {
+	uint64_t off, len; /* whole pages */
+};
+
+struct rekey {
+	const struct container *c;
+	unsigned char *old_head; /* the file's first rekey_head_len() bytes */
+	struct rekey_area old_area, new_area;
+};
+
+/* All that is no key slot's area: both copies of LUKS2, the one of LUKS1. */
+size_t rekey_head_len(const struct container *c);
+
+/* -EIO if libcryptsetup cannot tell, or tells something impossible. */
+NODISCARD vcf_err_t rekey_slot_area(const struct container *c, int slot,
+				    struct rekey_area *a);
+
+#endif

@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A new secret, step by step, with its entry in the journal:
+ *
+ *   creating  new at the service   unused   header made in memory   using   header written   closed
+ *
+ * A run that ends in between leaves the entry. The next one asks the service for the label (the new
+ * uuid) and destroys what it finds, but `using` only if the file that the entry names is seen not to
+ * have that uuid: else the header may have been written.
+ */
+#include "fs/offline.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uuid/uuid.h>
+
+#include "crypto/container_rekey.h"
+#include "crypto/containerid.h"
+#include "crypto/kdf.h"
+#include "fs/exitcode.h"
+#include "fs/keysettings.h"
+#include "fs/mountpoint.h"
+#include "fs/statusfile.h"
+#include "util/cleanup.h"
+#include "util/log.h"
+#include "util/text.h"
+
+int offline_init_crypto(void)
+{
+	return secret_arena_init() || crypto_init() || container_init() ? EXIT_FAILED
+									: EXIT_OK;
+}
+
+/* --- what an earlier run has left --- */
+
+enum carried { CARRIED_NO, CARRIED_YES, CARRIED_UNKNOWN };
+
+/*
+ * Does the container that was to carry the secret carry it, by the better of its headers? No only if
+ * the very file is seen, with another uuid: one that is gone from its path may have been moved.
+ */
+static enum carried is_carried(const struct journal_entry *e)
+{
+	auto_close int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+	auto_container struct container *c = NULL;
+	struct stat st;
+	bool mended;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
+	    container_load(&c, fd, e->path, &mended))
+		return CARRIED_UNKNOWN;
+	if (memcmp(container_subject(c)->uuid, e->uuid, UUID_LEN) == 0)
+		return fdatasync(fd) == 0 ? CARRIED_YES : CARRIED_UNKNOWN;
+	return st.st_dev == e->dev && st.st_ino == e->ino ? CARRIED_NO : CARRIED_UNKNOWN;
+}
+
+/* 0: nothing of that label is at the service any more. */
+static vcf_err_t destroy_label(struct keyservice *ks, const unsigned char uuid[UUID_LEN])
+{
+	struct keyservice_sync got = {0};
+	char label[UUID_TEXT_LEN + 1], id[TOKEN_KEY_ID_MAX + 1];
+	vcf_err_t err;
+
+	uuid_unparse_lower(uuid, label);
+	err = keyservice_find_sync(ks, label, &got);
+	if (err)
+		return err == -ENOKEY ? 0 : err;
+	TEXT_CUT(id, got.id);
+	err = keyservice_destroy_sync(ks, id, label, &got);
+	return err == -ENOKEY ? 0 : err;
+}
+
+/* The key service of that name. -ENOKEY: none is configured; said. */
+static vcf_err_t service_of(struct offline *o, const char *name, struct keyservice **ks)
+{
+	const struct config *service;
+	struct keysettings s;
+	vcf_err_t err;
+	size_t i = 0;
+
+	while ((service = config_service_at(o->cfg, i)) &&
+	       strcmp(service->service_name, name) != 0)
+		i++;
+	if (!service) {
+		fprintf(stderr, "vmcryptfs %s: the key service '%s' is not configured\n",
+			o->command, name);
+		return -ENOKEY;
+	}
+	if (!o->ks[i]) {
+		err = keysettings_init(&s, o->cfg, service);
+		if (!err)
+			err = keyservice_new(&o->ks[i], &s.kc);
+		keysettings_fini(&s);
+		if (err)
+			return err;
+	}
+	*ks = o->ks[i];
+	return 0;
+}
+
+static vcf_err_t destroy_unused(struct offline *o, const struct journal_entry *e)
+{
+	struct keyservice *ks;
+	vcf_err_t err = service_of(o, e->service, &ks);
+
+	return err ? err : destroy_label(ks, e->uuid);
+}
+
+static int settle_entry(void *arg, const struct journal_entry *e)
+{
+	enum carried carried = e->state == JOURNAL_USING ? is_carried(e) : CARRIED_NO;
+	struct offline *o = arg;
+	char label[UUID_TEXT_LEN + 1];
+	vcf_err_t err = 0;
+
+	uuid_unparse_lower(e->uuid, label);
+	if (carried == CARRIED_UNKNOWN) {
+		log_warn(
+			"%s: not there any more: it cannot be said whether it has the secret "
+			"%s, which is kept",
+			e->path, label);
+		return 0;
+	}
+	if (carried == CARRIED_NO)
+		err = destroy_unused(o, e);
+	if (err)
+		log_warn("the secret %s of a run that was cut short is still at the key "
+			 "service: %s",
+			 label, strerror(-err));
+	else if (journal_set(o->journal, e->id, JOURNAL_CLOSED, NULL, 0))
+		log_warn("the journal cannot be written");
+	return 0;
+}
+
+/* --- start and end --- */
+
+static int fail(const struct offline *o, int code, const char *what, vcf_err_t err)
+{
+	fprintf(stderr, "vmcryptfs %s: %s: %s\n", o->command, what, strerror(-err));
+	return code;
+}
+
+static vcf_err_t open_journal(struct offline *o)
+{
+	char path[PATH_MAX], folder[PATH_MAX];
+	vcf_err_t err = mountpoint_state(path, sizeof(path), o->cfg, "offline");
+
+	if (err)
+		return err;
+	TEXT_CUT(folder, path);
+	if (mkdir(o->cfg->state_directory, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	if (mkdir(dirname(folder), 0700) < 0 && errno != EEXIST)
+		return -errno;
+	return journal_open(&o->journal, path);
+}
+
+int offline_init(struct offline *o, const char *command, const struct config *cfg,
+		 const char *runtime)
+{
+	vcf_err_t err;
+
+	*o = (struct offline){.command = command, .runtime = runtime, .cfg = cfg};
+	err = config_make_rules(cfg, &o->rules);
+	if (err)
+		return EXIT_CONFIG;
+	containerid_set_site(cfg->site);
+	err = open_journal(o);
+	if (err == -EBUSY)
+		return fail(o, EXIT_BUSY, "another such command is at work", err);
+	if (err)
+		return fail(o, EXIT_FAILED, "its journal in the state directory", err);
+	return journal_each(o->journal, settle_entry, o) ? EXIT_FAILED : EXIT_OK;
+}
+
+void offline_fini(struct offline *o)
+{
+	if (o->journal)
+		journal_close(o->journal);
+	for (size_t i = 0; i < CONFIG_SERVICES_MAX; i++) {
+		if (o->ks[i])
+			keyservice_free(o->ks[i]);
+	}
+	rules_free(o->rules);
+}
+
+/* --- one file --- */
+
+static uint64_t number(struct json_object *o, const char *name)
+{
+	struct json_object *v;
+
+	return json_object_object_get_ex(o, name, &v) ? json_object_get_uint64(v) : 0;
+}
+
+static bool mount_has_open(struct json_object *mount, const struct stat *st)
+{
+	struct json_object *images;
+
+	if (!json_object_object_get_ex(mount, "images", &images))
+		return false;
+	for (size_t i = 0; i < json_object_array_length(images); i++) {
+		struct json_object *image = json_object_array_get_idx(images, i);
+
+		if (number(image, "dev") == st->st_dev &&
+		    number(image, "ino") == st->st_ino)
+			return true;
+	}
+	return false;
+}
+
+/* An image that a daemon has open, or whose key it still keeps. -EBUSY. */
+static vcf_err_t check_daemons(const char *runtime, const struct stat *st)
+{
+	struct json_object *all = NULL;
+	vcf_err_t err = statusfile_read_all(&all, runtime);
+
+	if (err)
+		return err == -ENOENT ? 0 : err; /* no daemon ever ran here */
+	for (size_t i = 0; !err && i < json_object_array_length(all); i++)
+		if (mount_has_open(json_object_array_get_idx(all, i), st))
+			err = -EBUSY;
+	json_object_put(all);
+	return err;
+}
+
+static const char *refusal(vcf_err_t err)
+{
+	switch (err) {
+	case -EBUSY:
+		return "a daemon has it open, or still keeps its key; see vmcryptfs status";
+	case -EWOULDBLOCK:
+		return "another command works on it";
+	case -EXDEV:
+		return "it is a name in the mount; give its name in the backing folder";
+	case -ENODATA:
+		return "an empty image: it has no header";
+	case -EPERM:
+		return "not permitted, or no container";
+	case -EBADMSG:
+		return "its header is damaged or refused";
+	default:
+		return strerror(-err);
+	}
+}
+
+static vcf_err_t open_file(struct offline_file *f, const char *path, const char *runtime,
+			   bool change)
+{
+	char mp[PATH_MAX];
+	struct stat st;
+	bool mended = false;
+	vcf_err_t err;
+
+	if (!realpath(path, f->path))
+		return -errno;
+	if (mountpoint_of(f->path, mp, sizeof(mp)) == 0)
+		return -EXDEV;
+	f->fd = open(f->path,
+		     (change ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (f->fd < 0 || fstat(f->fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	if (change && flock(f->fd, LOCK_EX | LOCK_NB) < 0)
+		return -errno;
+	err = change ? check_daemons(runtime, &st) : 0;
+	if (!err)
+		err = container_load(&f->c, f->fd, f->path, &mended);
+	return err;
+}
+
+vcf_err_t offline_open(struct offline_file *f, const char *command, const char *path,
+		       const char *runtime, bool change)
+{
+	vcf_err_t err;
+
+	*f = (struct offline_file){.fd = -1};
+	err = open_file(f, path, runtime, change);
+	if (err) {
+		fprintf(stderr, "vmcryptfs %s: %s: %s\n", command, path, refusal(err));
+		offline_close(f);
+	}
+	return err;
+}
+
+void offline_close(struct offline_file *f)
+{
+	container_free(STEAL_PTR(&f->c));
+	if (f->fd >= 0)
+		close(f->fd);
+	f->fd = -1;
+}
+
+vcf_err_t offline_fetch(struct offline *o, const struct offline_file *f,
+			struct secret **secret)
+{
+	const struct token *t = container_token(f->c);
+	struct keyservice_sync got = {0};
+	auto_secret struct secret *base = NULL;
+	struct keyservice *ks;
+	vcf_err_t err;
+
+	err = service_of(o, t->service, &ks);
+	if (err)
+		return err;
+	err = keyservice_get_sync(ks, t->key_id, &got);
+	base = got.secret;
+	if (err) {
+		fprintf(stderr, "vmcryptfs %s: %s: key service: %s %s\n", o->command,
+			f->path, strerror(-err), got.text);
+		return err;
+	}
+	if (t->derived)
+		return token_derive_secret(secret, base, container_subject(f->c)->uuid);
+	*secret = STEAL_PTR(&base);
+	return 0;
+}
+
+/* --- a new secret --- */
+
+struct fresh {
+	struct offline *o;
+	struct offline_file *f;
+	struct journal_entry entry;
+	struct secret *secret;
+	char key_id[TOKEN_KEY_ID_MAX + 1];
+	char service[TOKEN_SERVICE_MAX + 1]; /* that of the file's rule */
+	const char *context;		     /* likewise; NULL: what it has */
+	char context_text[TOKEN_CONTEXT_MAX + 1];
+};
+
+/* The file's place in the backing folder, or NULL. */
+static const char *place_of(const struct offline *o, const char *path)
+{
+	char backing[PATH_MAX];
+	size_t len;
+
+	if (!o->cfg->backing || !realpath(o->cfg->backing, backing))
+		return NULL;
+	len = strlen(backing);
+	return strncmp(path, backing, len) == 0 && path[len] == '/' ? path + len + 1
+								    : NULL;
+}
+
+/* What the rules say of it; one that lies somewhere else stays what it is. */
+static void look_up(struct fresh *n)
+{
+	const char *place = place_of(n->o, n->f->path);
+
+	TEXT_CUT(n->service, container_token(n->f->c)->service);
+	if (!config_service(n->o->cfg, n->service))
+		TEXT_CUT(n->service, CONFIG_SERVICE_DEFAULT);
+	if (!place)
+		return;
+	TEXT_CUT(n->service, rules_service(n->o->rules, place));
+	rules_context(n->o->rules, place, n->context_text);
+	n->context = n->context_text;
+}
+
+static vcf_err_t make_secret(struct fresh *n)
+{
+	struct keyservice_sync got = {0};
+	char label[UUID_TEXT_LEN + 1];
+	struct keyservice *ks;
+	vcf_err_t err = secret_new_random(&n->secret);
+
+	if (err)
+		return err;
+	err = service_of(n->o, n->service, &ks);
+	if (err)
+		return err;
+	containerid_new(n->entry.uuid);
+	n->entry.state = JOURNAL_CREATING;
+	TEXT_CUT(n->entry.service, n->service);
+	TEXT_CUT(n->entry.path, n->f->path);
+	err = journal_add(n->o->journal, &n->entry, NULL);
+	if (err)
+		return err;
+	uuid_unparse_lower(n->entry.uuid, label);
+	err = keyservice_new_sync(ks, label, n->secret, &got);
+	if (err) {
+		fprintf(stderr, "vmcryptfs %s: key service: %s %s\n", n->o->command,
+			strerror(-err), got.text);
+		return err;
+	}
+	if (got.secret) { /* the service's own */
+		secret_free(n->secret);
+		n->secret = got.secret;
+	}
+	TEXT_CUT(n->key_id, got.id);
+	return journal_set(n->o->journal, n->entry.id, JOURNAL_UNUSED, n->key_id, 0);
+}
+
+static vcf_err_t note_using(void *arg)
+{
+	struct fresh *n = arg;
+	struct stat st;
+
+	if (fstat(n->f->fd, &st) < 0)
+		return -errno;
+	return journal_set_using(n->o->journal, n->entry.id, st.st_dev, st.st_ino,
+				 n->f->path);
+}
+
+static vcf_err_t write_header(struct fresh *n, enum rekey_outcome *outcome)
+{
+	auto_rekey struct rekey *r = NULL;
+	struct rekey_params p = {.service = n->service,
+				 .key_id = n->key_id,
+				 .context = n->context,
+				 .secret = n->secret,
+				 .escrow = config_escrow(n->o->cfg)};
+	vcf_err_t err;
+
+	memcpy(p.uuid, n->entry.uuid, UUID_LEN);
+	/* one that was mended as it was loaded */
+	err = container_write_mended(n->f->c, n->f->fd);
+	if (!err)
+		err = container_rekey(&r, n->f->c, &p, n->f->path);
+	return err ? err : container_write_rekeyed(r, n->f->fd, note_using, n, outcome);
+}
+
+/* What becomes of the new secret; in doubt the next run looks at the file. */
+static void settle(struct fresh *n, enum rekey_outcome outcome)
+{
+	vcf_err_t err = 0;
+
+	if (!n->entry.id || outcome == REKEY_DOUBT)
+		return;
+	if (outcome == REKEY_OLD)
+		err = destroy_unused(n->o, &n->entry);
+	if (!err)
+		err = journal_set(n->o->journal, n->entry.id, JOURNAL_CLOSED, NULL, 0);
+	if (err)
+		fprintf(stderr,
+			"vmcryptfs %s: %s: the new secret could not be settled (%s); the "
+			"next run tries again\n",
+			n->o->command, n->f->path, strerror(-err));
+}
+
+vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
+{
+	struct fresh n = {.o = o, .f = f};
+	enum rekey_outcome outcome = REKEY_OLD;
+	char was[UUID_TEXT_LEN + 1];
+	vcf_err_t err;
+
+	TEXT_CUT(was, container_subject(f->c)->uuid_text);
+	look_up(&n);
+	err = make_secret(&n);
+	if (!err)
+		err = write_header(&n, &outcome);
+	settle(&n, outcome);
+	secret_free(n.secret);
+	if (outcome == REKEY_NEW)
+		printf("%s: uuid %s is %s now, key %s\n", f->path, was,
+		       container_subject(f->c)->uuid_text, n.key_id);
+	if (err)
+		fprintf(stderr, "vmcryptfs %s: %s: %s%s\n", o->command, f->path,
+			strerror(-err),
+			outcome == REKEY_OLD ? "; it is as it was"
+			: outcome == REKEY_NEW
+				? "; the next open completes the change"
+				: "; it opens with the old or the new secret");
+	return err;
+}

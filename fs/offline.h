@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What commands share that change containers which no daemon has open: adopt, recover.
+ *
+ * They work on the file in the backing folder, one at a time (flock), and refuse one that a daemon
+ * has open. Secrets that they make are noted in a journal of their own beside the mount's ("offline",
+ * journal.h), which the next run of such a command settles: what a crash left is destroyed at the
+ * service if no container has it.
+ */
+#ifndef VCF_FS_OFFLINE_H
+#define VCF_FS_OFFLINE_H
+
+#include "crypto/container.h"
+#include "crypto/journal.h"
+#include "crypto/keyservice.h"
+#include "fs/config.h"
+#include "fs/rules.h"
+#include "util/err.h"
+
+struct offline {
+	const char *command; /* for messages */
+	const char *runtime; /* where daemons are asked */
+	const struct config *cfg;
+	struct keyservice
+		*ks[CONFIG_SERVICES_MAX]; /* in the order of cfg's; NULL: not asked yet */
+	struct journal *journal;
+	struct rules *rules;
+};
+
+/* What is under way with one file. */
+struct offline_file {
+	char path[4096]; /* absolute */
+	int fd;		 /* O_RDWR, or O_RDONLY */
+	struct container *c;
+};
+
+/* Once; EXIT_OK or an exit code, with a message. */
+NODISCARD int offline_init_crypto(void);
+
+/*
+ * Opens the journal, and settles what an earlier run has left there. An
+ * exit code, with a message. offline_fini() in every case.
+ */
+NODISCARD int offline_init(struct offline *o, const char *command,
+			   const struct config *cfg, const char *runtime);
+void offline_fini(struct offline *o);
+
+/*
+ * Opens a container and reads its header. change: to change it, which is refused while a daemon has
+ * it open (-EBUSY); a damaged copy of its header is mended after it was unlocked. Says what is wrong.
+ */
+NODISCARD vcf_err_t offline_open(struct offline_file *f, const char *command,
+				 const char *path, const char *runtime, bool change);
+void offline_close(struct offline_file *f);
+
+/* The secret of the loaded container, from the service. Says what is wrong. */
+NODISCARD vcf_err_t offline_fetch(struct offline *o, const struct offline_file *f,
+				  struct secret **secret);
+
+/*
+ * Gives the unlocked container a new secret of the service, and its uuid; the context becomes that
+ * of the file's path if it lies in the backing folder. Says what it did, or what is wrong.
+ */
+NODISCARD vcf_err_t offline_rekey(struct offline *o, struct offline_file *f);
+
+#endif

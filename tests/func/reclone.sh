@@ -1,0 +1,86 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# adopt --reclone: a container that was copied below the mount gets a uuid and a secret of its own;
+# its source may then go, secret and all.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+need_fuse
+need_prog cryptsetup
+vcf_setup
+vcf_faulty_helper
+vcf_config <<'CONFIG'
+[rules]
+derived = **/*.part
+bind = ^([a-z]{4})/
+CONFIG
+opts=(-o key-service.reserve=0 -o key-service.linger=1 -o key-service.destroy-delay=0)
+vcf_mount "${opts[@]}"
+expect_log 'key service|key helper'
+mkdir "$MNT/aaaa" "$MNT/bbbb"
+pattern 1 300000 >"$MNT/aaaa/disk"
+pattern 2 5000 >"$MNT/aaaa/x.part"
+sync "$MNT/aaaa/disk" "$MNT/aaaa/x.part"
+exec 9<"$MNT/aaaa/disk"
+cp --sparse=always "$BACK/aaaa/disk" "$BACK/aaaa/copy"
+cp --sparse=always "$BACK/aaaa/disk" "$BACK/bbbb/disk"
+cp --sparse=always "$BACK/aaaa/x.part" "$BACK/aaaa/y.part"
+
+field() { "$VMCRYPTFS" info --json "$BACK/$1" | python3 -c "import json,sys; print(json.load(sys.stdin)['$2'])"; }
+secret_of() { cut -d' ' -f1 "$HELPER/secrets/$(field "$1" key_id)" | tr -d '\n'; }
+opens() { printf %s "$2" | cryptsetup open --test-passphrase --key-file - "$BACK/$1" 2>/dev/null; }
+reclone() { "$VMCRYPTFS" adopt --reclone -c "$CONF" "$@"; }
+
+must_fail_with "a daemon has it open" reclone "$BACK/aaaa/disk"
+must_fail_with "name in the mount" reclone "$MNT/aaaa/copy"
+must_fail "$VMCRYPTFS" adopt -c "$CONF" "$BACK/aaaa/copy"
+must_fail "$VMCRYPTFS" adopt --reclone "$BACK/aaaa/copy"
+echo plain >"$W/plain"
+must_fail_with "no container" reclone "$W/plain"
+ok "refusals"
+
+old=$(secret_of aaaa/copy)
+reclone "$BACK/aaaa/copy" "$BACK/bbbb/disk" "$BACK/aaaa/y.part"
+for f in aaaa/copy bbbb/disk aaaa/y.part; do
+	equal "key id of $f" "id-$(field $f uuid)" "$(field $f key_id)"
+	opens $f "$(secret_of $f)" || fail "$f: not with its secret"
+	! opens $f "$old" || fail "$f: with the source's secret"
+	[ "$(field $f uuid)" != "$(field aaaa/disk uuid)" ] || fail "$f: the source's uuid"
+done
+equal "context" bbbb "$(field bbbb/disk context)"
+equal "derived" False "$(field aaaa/y.part derived)"
+opens aaaa/disk "$old" || fail "the source does not open any more"
+pattern 1 300000 | same - "$MNT/aaaa/copy"
+pattern 1 300000 | same - "$MNT/bbbb/disk"
+pattern 2 5000 | same - "$MNT/aaaa/y.part"
+ok "copies of an open image, to another instance, of a derived one"
+
+exec 9<&-
+id=$(field aaaa/disk key_id)
+rm "$MNT/aaaa/disk"
+gone() { [ ! -e "$HELPER/secrets/$id" ]; }
+wait_for 20 gone || fail "the source's secret stays"
+vcf_remount "${opts[@]}"
+pattern 1 300000 | same - "$MNT/aaaa/copy"
+pattern 1 300000 | same - "$MNT/bbbb/disk"
+ok "the source and its secret are gone, the copies stay"
+
+secrets() { find "$HELPER/secrets" -type f | wc -l; }
+before=$(secrets)
+cp "$BACK/aaaa/copy" "$BACK/aaaa/again"
+sum=$(sha256sum <"$BACK/aaaa/again")
+fault new unavailable
+must_fail reclone -o key-service.timeout=2 "$BACK/aaaa/again"
+equal "the copy is untouched" "$sum" "$(sha256sum <"$BACK/aaaa/again")"
+fault
+reclone "$BACK/aaaa/again"
+equal "secrets: one more, nothing is left of what failed" $((before + 1)) "$(secrets)"
+pattern 1 300000 | same - "$MNT/aaaa/again"
+cp "$BACK/aaaa/copy" "$BACK/aaaa/third"
+fault new lose
+reclone -o key-service.timeout=2 "$BACK/aaaa/third" 2>"$W/stderr" || {
+	fault
+	reclone "$BACK/aaaa/third"
+}
+fault
+equal "secrets: one more" $((before + 2)) "$(secrets)"
+pattern 1 300000 | same - "$MNT/aaaa/third"
+ok "a service that is down, or whose answer is lost"
