@@ -17,36 +17,19 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
-#include <unistd.h>
 
 #include "crypto/jsonget.h"
+#include "crypto/keys/barbican_call.h"
 #include "crypto/keys/barbican_parts.h"
 #include "crypto/keys/helper.h"
 #include "crypto/keys/http.h"
 #include "crypto/keys/keystone.h"
-#include "crypto/keys/keystone_parts.h"
 #include "util/parse.h"
 
 enum {
 	PAGE = 100, /* what Barbican gives at most, unless configured */
 	PAGE_BYTES = 512 * 1024,
 	BODY_MAX = 8 * 1024,
-	MINOR_UNKNOWN = ~0u,
-};
-
-struct barbican {
-	struct keystone_options auth;
-	struct http_options transport;
-	char endpoint[HTTP_ENDPOINTS_MAX * HTTP_URL_MAX]; /* option; "": of the catalog */
-	char acl_users[2048];
-	bool private, no_consumers;
-	struct keystone *keystone;
-	struct http *http;
-	char url[HTTP_ENDPOINTS_MAX * HTTP_URL_MAX]; /* what http was made for */
-	struct lockbuf *body;			     /* of requests */
-	unsigned int minor;			     /* microversion 1.minor; 0: none */
-	bool consumers_failed;			     /* has been logged */
 };
 
 /* --- options --- */
@@ -105,28 +88,6 @@ static vcf_err_t barbican_option(void *ctx, const char *name, const char *value)
 	return err;
 }
 
-/* (Re-)makes the connection if the URLs are not those that it was made for. */
-static vcf_err_t set_endpoint(struct barbican *b, const char *option, const char *urls,
-			      struct helper_failure *f)
-{
-	char plain[sizeof(b->url)];
-	struct http *h = NULL;
-	vcf_err_t err;
-
-	if (keystone_urls(plain, sizeof(plain), urls, "/v1", false))
-		return helper_fail(f, KEY_INVALID, "%s is too long", option);
-	if (b->http && strcmp(plain, b->url) == 0)
-		return 0;
-	err = http_new(&h, "Barbican", option, plain, &b->transport, f);
-	if (err)
-		return err;
-	http_free(b->http);
-	b->http = h;
-	b->minor = MINOR_UNKNOWN;
-	snprintf(b->url, sizeof(b->url), "%s", plain);
-	return 0;
-}
-
 static vcf_err_t start_parts(struct barbican *b, struct helper_failure *f)
 {
 	const char *type = *b->endpoint ? NULL : "key-manager";
@@ -136,7 +97,7 @@ static vcf_err_t start_parts(struct barbican *b, struct helper_failure *f)
 		return helper_fail(f, KEY_INVALID, "acl-users is for acl = private only");
 	err = keystone_new(&b->keystone, &b->auth, &b->transport, type, f);
 	if (!err && *b->endpoint)
-		err = set_endpoint(b, "endpoint", b->endpoint, f);
+		err = barbican_set_endpoint(b, "endpoint", b->endpoint, f);
 	if (!err && lockbuf_new(&b->body, BODY_MAX))
 		err = helper_fail(
 			f, KEY_UNAVAILABLE,
@@ -154,178 +115,29 @@ static vcf_err_t barbican_start(void *ctx)
 	return err;
 }
 
-/* --- requests --- */
-
-struct call {
-	const char *method, *path, *accept;
-	bool body;	    /* b->body */
-	bool repeatable;    /* for another endpoint */
-	unsigned int minor; /* microversion; 0: none */
-	size_t reply_max;
-};
-
-static vcf_err_t call_once(struct barbican *b, const struct call *c, struct http_reply *r,
-			   struct helper_failure *f)
-{
-	const char *token = NULL;
-	char version[32];
-	vcf_err_t err = keystone_token(b->keystone, &token, f);
-	struct http_header headers[] = {
-		{"X-Auth-Token", token},
-		{"Accept", c->accept ? c->accept : "application/json"},
-		{"Content-Type", c->body ? "application/json" : NULL},
-		{"OpenStack-API-Version", c->minor ? version : NULL},
-		{NULL, NULL},
-	};
-	struct http_request q = {.method = c->method,
-				 .path = c->path,
-				 .headers = headers,
-				 .body = c->body ? b->body : NULL,
-				 .reply_max = c->reply_max,
-				 .repeatable = c->repeatable};
-
-	if (!err && !*b->endpoint)
-		err = set_endpoint(b, "the endpoint in Keystone's catalog",
-				   keystone_endpoint(b->keystone), f);
-	if (err)
-		return err;
-	snprintf(version, sizeof(version), "key-manager 1.%u", c->minor);
-	return http_do(b->http, &q, r, f);
-}
-
-/*
- * A request with a token; a refused one is exchanged once. After a second only: Keystone
- * counts revocations in seconds, and a token of the same second would be void from birth.
- */
-static vcf_err_t call(struct barbican *b, const struct call *c, struct http_reply *r,
-		      struct helper_failure *f)
-{
-	vcf_err_t err = call_once(b, c, r, f);
-
-	if (err || r->status != 401)
-		return err;
-	keystone_refused(b->keystone);
-	sleep(1);
-	err = call_once(b, c, r, f);
-	if (!err && r->status == 401)
-		keystone_refused(b->keystone);
-	return err;
-}
-
-/* What the operator can do about a 403; `right` says which one the request needs. */
-static vcf_err_t fail_forbidden(const struct barbican *b, const struct http_reply *r,
-				const char *what, const char *right,
-				struct helper_failure *f)
-{
-	auto_json struct json_object *reply = http_json(r);
-
-	if (barbican_is_quota(reply))
-		return http_fail_advice(
-			b->http, r, what, KEY_QUOTA,
-			"raise the project's quota of secrets or consumers "
-			"(PUT /v1/project-quotas/PROJECT)",
-			f);
-	return http_fail_advice(b->http, r, what, KEY_DENIED, right, f);
-}
-
-/* A status that is none of those that the verb expects. */
-static vcf_err_t fail(const struct barbican *b, const struct http_reply *r,
-		      const char *what, const char *right, struct helper_failure *f)
-{
-	switch (r->status) {
-	case 401:
-		return http_fail_advice(
-			b->http, r, what, KEY_DENIED,
-			"it refuses a fresh token: does it use this Keystone? an "
-			"application credential's access rules must allow "
-			"key-manager paths",
-			f);
-	case 403:
-		return fail_forbidden(b, r, what, right, f);
-	case 406:
-		return http_fail_advice(b->http, r, what, KEY_INVALID,
-					"the secret is none of vmcryptfs", f);
-	default:
-		return http_fail_status(b->http, r, what, f);
-	}
-}
-
-static vcf_err_t fail_nonsense(const struct barbican *b, const char *what,
-			       struct helper_failure *f)
-{
-	return helper_fail(f, KEY_UNAVAILABLE,
-			   "%.200s answers %s with something that is not Barbican's",
-			   http_endpoint(b->http), what);
-}
-
-static void secret_path(char dst[80], const char *id, const char *rest)
-{
-	snprintf(dst, 80, "/v1/secrets/%s%s", id, rest);
-}
-
-/* --- microversions --- */
-
-static void take_version(void *arg, const char *name, const char *value)
-{
-	unsigned int *minor = arg;
-
-	if (strcasecmp(name, "OpenStack-API-Version") == 0)
-		*minor = barbican_minor(value);
-}
-
-/*
- * Asks what the service offers, once: a request for its newest is answered with its number.
- * An old or strange one is taken without; then consumers do not exist.
- */
-static vcf_err_t learn_minor(struct barbican *b, struct helper_failure *f)
-{
-	static const struct http_header headers[] = {
-		{"Accept", "application/json"},
-		{"OpenStack-API-Version", "key-manager latest"},
-		{NULL, NULL}};
-	unsigned int minor = 0;
-	struct http_request q = {.method = "GET",
-				 .path = "/",
-				 .headers = headers,
-				 .on_header = take_version,
-				 .arg = &minor};
-	struct http_reply r;
-	vcf_err_t err;
-
-	if (b->minor != MINOR_UNKNOWN)
-		return 0;
-	err = http_do(b->http, &q, &r, f);
-	if (err)
-		return err;
-	if (r.status >= 500 || r.status == 429)
-		return http_fail_status(b->http, &r, "the question for its version", f);
-	b->minor = minor;
-	return 0;
-}
-
 /* --- new --- */
 
 /* It exists and its id is known; whatever fails now must not make the server make another. */
 static void add_consumer(struct barbican *b, const char *id, const char *label)
 {
-	char path[80];
-	struct call c = {.method = "POST", .path = path, .body = true};
+	char path[BARBICAN_PATH_MAX];
+	struct barbican_call c = {.method = "POST", .path = path, .body = true};
 	struct helper_failure f = {0};
 	struct http_reply r;
-	vcf_err_t err = learn_minor(b, &f);
+	vcf_err_t err = barbican_learn_minor(b, &f);
 
 	if (!err && b->minor == 0)
 		return;
 	c.minor = b->minor;
-	secret_path(path, id, "/consumers");
+	barbican_secret_path(path, id, "/consumers");
 	lockbuf_reset(b->body);
 	barbican_consumer_body(b->body, label);
 	if (!err)
-		err = call(b, &c, &r, &f);
+		err = barbican_call(b, &c, &r, &f);
 	if (!err && r.status != 200 && r.status != 201)
-		err = fail(b, &r, "POST of a consumer",
-			   "it needs the same roles as reading; or set consumers = no",
-			   &f);
+		err = barbican_fail(
+			b, &r, "POST of a consumer",
+			"it needs the same roles as reading; or set consumers = no", &f);
 	if (err && !b->consumers_failed)
 		helper_log("secret %s has no consumer: %s", id, f.text);
 	b->consumers_failed = err;
@@ -334,32 +146,33 @@ static void add_consumer(struct barbican *b, const char *id, const char *label)
 /* A secret that was to be private and is not is none: it is taken back. */
 static void take_back(struct barbican *b, const char *id)
 {
-	char path[80];
-	struct call c = {.method = "DELETE", .path = path};
+	char path[BARBICAN_PATH_MAX];
+	struct barbican_call c = {.method = "DELETE", .path = path};
 	struct helper_failure f = {0};
 	struct http_reply r;
 
-	secret_path(path, id, "");
-	if (call(b, &c, &r, &f) || r.status != 204)
+	barbican_secret_path(path, id, "");
+	if (barbican_call(b, &c, &r, &f) || r.status != 204)
 		helper_log("secret %s could not be taken back: delete it by hand", id);
 }
 
 static vcf_err_t set_private(struct barbican *b, const char *id, struct helper_failure *f)
 {
-	char path[80];
-	struct call c = {.method = "PUT", .path = path, .body = true, .repeatable = true};
+	char path[BARBICAN_PATH_MAX];
+	struct barbican_call c = {
+		.method = "PUT", .path = path, .body = true, .repeatable = true};
 	struct http_reply r;
 	vcf_err_t err;
 
-	secret_path(path, id, "/acl");
+	barbican_secret_path(path, id, "/acl");
 	lockbuf_reset(b->body);
 	barbican_acl_body(b->body, b->acl_users);
-	err = call(b, &c, &r, f);
+	err = barbican_call(b, &c, &r, f);
 	if (!err && r.status != 200)
-		err = fail(b, &r, "PUT of an ACL",
-			   "acl = private needs the secret's creator "
-			   "or an admin",
-			   f);
+		err = barbican_fail(b, &r, "PUT of an ACL",
+				    "acl = private needs the secret's creator "
+				    "or an admin",
+				    f);
 	return err;
 }
 
@@ -367,14 +180,15 @@ static vcf_err_t create(struct barbican *b, const char *label,
 			const struct secret *secret, char id[BARBICAN_ID_LEN + 1],
 			struct helper_failure *f)
 {
-	const struct call c = {.method = "POST", .path = "/v1/secrets", .body = true};
+	const struct barbican_call c = {
+		.method = "POST", .path = "/v1/secrets", .body = true};
 	auto_json struct json_object *reply = NULL;
 	struct http_reply r;
 	vcf_err_t err;
 
 	lockbuf_reset(b->body);
 	barbican_create_body(b->body, label, secret_bytes(secret), SECRET_LEN);
-	err = call(b, &c, &r, f);
+	err = barbican_call(b, &c, &r, f);
 	lockbuf_reset(b->body);
 	if (err)
 		return err;
@@ -382,14 +196,14 @@ static vcf_err_t create(struct barbican *b, const char *label,
 		return http_fail_advice(b->http, &r, "POST of a secret", KEY_QUOTA,
 					"max_allowed_secret_in_bytes is too small", f);
 	if (r.status != 201)
-		return fail(
+		return barbican_fail(
 			b, &r, "POST of a secret",
 			"creating needs the role creator (member with the newer policies) "
 			"in the project",
 			f);
 	reply = http_json(&r);
 	if (barbican_ref_id(jsonget_string(reply, "secret_ref"), id))
-		return fail_nonsense(b, "POST of a secret", f);
+		return barbican_fail_nonsense(b, "POST of a secret", f);
 	return 0;
 }
 
@@ -444,22 +258,22 @@ static vcf_err_t barbican_get(void *ctx, const char *id, struct secret **out,
 			      struct helper_failure *f)
 {
 	struct barbican *b = ctx;
-	char path[80];
-	const struct call c = {
+	char path[BARBICAN_PATH_MAX];
+	const struct barbican_call c = {
 		.method = "GET", .path = path, .accept = "application/octet-stream"};
 	struct http_reply r;
 	vcf_err_t err = check_id(id, f);
 
 	if (err)
 		return err;
-	secret_path(path, id, "/payload");
-	err = call(b, &c, &r, f);
+	barbican_secret_path(path, id, "/payload");
+	err = barbican_call(b, &c, &r, f);
 	if (err)
 		return err;
 	if (r.status == 200)
 		err = take_payload(b, &r, out, f);
 	else
-		err = fail(
+		err = barbican_fail(
 			b, &r, "GET of a payload",
 			"reading needs the role creator or observer (member with the newer "
 			"policies) in the project, and the secret's ACL must admit this user",
@@ -475,25 +289,26 @@ static vcf_err_t get_page(struct barbican *b, const char *filter, int64_t off,
 			  struct helper_failure *f)
 {
 	char path[512];
-	const struct call c = {.method = "GET", .path = path, .reply_max = PAGE_BYTES};
+	const struct barbican_call c = {
+		.method = "GET", .path = path, .reply_max = PAGE_BYTES};
 	struct http_reply r;
 	vcf_err_t err;
 
 	snprintf(path, sizeof(path),
 		 "/v1/secrets?limit=%d&offset=%lld&sort=created:asc%s", PAGE,
 		 (long long)off, filter);
-	err = call(b, &c, &r, f);
+	err = barbican_call(b, &c, &r, f);
 	if (err)
 		return err;
 	if (r.status != 200)
-		return fail(
+		return barbican_fail(
 			b, &r, "GET of the list of secrets",
 			"listing needs the role creator or observer (member with the newer "
 			"policies) in the project",
 			f);
 	*reply = http_json(&r);
 	if (!*reply || barbican_page_parse(*reply, page))
-		return fail_nonsense(b, "GET of the list of secrets", f);
+		return barbican_fail_nonsense(b, "GET of the list of secrets", f);
 	return 0;
 }
 
@@ -601,15 +416,15 @@ static const char delete_right[] =
 static vcf_err_t check_label(struct barbican *b, const char *id, const char *label,
 			     bool *gone, struct helper_failure *f)
 {
-	char path[80];
-	const struct call c = {.method = "GET", .path = path};
+	char path[BARBICAN_PATH_MAX];
+	const struct barbican_call c = {.method = "GET", .path = path};
 	auto_json struct json_object *reply = NULL;
 	struct barbican_record record;
 	struct http_reply r;
 	vcf_err_t err;
 
-	secret_path(path, id, "");
-	err = call(b, &c, &r, f);
+	barbican_secret_path(path, id, "");
+	err = barbican_call(b, &c, &r, f);
 	if (err)
 		return err;
 	if (r.status == 404) {
@@ -617,11 +432,11 @@ static vcf_err_t check_label(struct barbican *b, const char *id, const char *lab
 		return 0;
 	}
 	if (r.status != 200)
-		return fail(b, &r, "GET of a secret's name", delete_right, f);
+		return barbican_fail(b, &r, "GET of a secret's name", delete_right, f);
 	reply = http_json(&r);
 	err = barbican_record_parse(reply, &record);
 	if (err == -EBADMSG)
-		return fail_nonsense(b, "GET of a secret's name", f);
+		return barbican_fail_nonsense(b, "GET of a secret's name", f);
 	if (err || strcmp(record.label, label) != 0)
 		return helper_fail(f, KEY_INVALID, "secret %s has another name", id);
 	return 0;
@@ -631,38 +446,39 @@ static vcf_err_t check_label(struct barbican *b, const char *id, const char *lab
 static vcf_err_t remove_consumer(struct barbican *b, const char *id, const char *label,
 				 struct helper_failure *f)
 {
-	char path[80];
-	struct call c = {
+	char path[BARBICAN_PATH_MAX];
+	struct barbican_call c = {
 		.method = "DELETE", .path = path, .body = true, .repeatable = true};
 	struct http_reply r;
-	vcf_err_t err = learn_minor(b, f);
+	vcf_err_t err = barbican_learn_minor(b, f);
 
 	if (err || b->minor < 2)
 		return err;
 	c.minor = b->minor;
-	secret_path(path, id, "/consumers");
+	barbican_secret_path(path, id, "/consumers");
 	lockbuf_reset(b->body);
 	barbican_consumer_body(b->body, label);
-	err = call(b, &c, &r, f);
+	err = barbican_call(b, &c, &r, f);
 	if (!err && r.status != 200 && r.status != 204 && r.status != 404)
-		err = fail(b, &r, "DELETE of a consumer", delete_right, f);
+		err = barbican_fail(b, &r, "DELETE of a consumer", delete_right, f);
 	return err;
 }
 
 static vcf_err_t delete_secret(struct barbican *b, const char *id, bool *gone,
 			       struct helper_failure *f)
 {
-	char path[80];
-	const struct call c = {
+	char path[BARBICAN_PATH_MAX];
+	const struct barbican_call c = {
 		.method = "DELETE",
 		.path = path,
 		.repeatable = true,
-		.minor = b->minor >= 2 && b->minor != MINOR_UNKNOWN ? b->minor : 0};
+		.minor = b->minor >= 2 && b->minor != BARBICAN_MINOR_UNKNOWN ? b->minor
+									     : 0};
 	struct http_reply r;
 	vcf_err_t err;
 
-	secret_path(path, id, "");
-	err = call(b, &c, &r, f);
+	barbican_secret_path(path, id, "");
+	err = barbican_call(b, &c, &r, f);
 	if (err)
 		return err;
 	*gone = r.status == 404;
@@ -674,7 +490,7 @@ static vcf_err_t delete_secret(struct barbican *b, const char *id, bool *gone,
 			"somebody else is its consumer: see `openstack secret "
 			"consumer list`",
 			f);
-	return fail(b, &r, "DELETE of a secret", delete_right, f);
+	return barbican_fail(b, &r, "DELETE of a secret", delete_right, f);
 }
 
 static vcf_err_t barbican_destroy(void *ctx, const char *id, const char *label,
@@ -697,15 +513,16 @@ static vcf_err_t barbican_destroy(void *ctx, const char *id, const char *label,
 static vcf_err_t barbican_ping(void *ctx, struct helper_failure *f)
 {
 	struct barbican *b = ctx;
-	const struct call c = {.method = "GET", .path = "/v1/secrets?limit=1"};
+	const struct barbican_call c = {.method = "GET", .path = "/v1/secrets?limit=1"};
 	struct http_reply r;
-	vcf_err_t err = call(b, &c, &r, f);
+	vcf_err_t err = barbican_call(b, &c, &r, f);
 
 	if (!err && r.status != 200)
-		err = fail(b, &r, "GET of the list of secrets",
-			   "it needs the role creator or observer (member with the newer "
-			   "policies) in the project",
-			   f);
+		err = barbican_fail(
+			b, &r, "GET of the list of secrets",
+			"it needs the role creator or observer (member with the newer "
+			"policies) in the project",
+			f);
 	return err;
 }
 
@@ -732,7 +549,7 @@ int main(void)
 		.ping = barbican_ping,
 		.stop = barbican_stop,
 	};
-	static struct barbican barbican = {.minor = MINOR_UNKNOWN,
+	static struct barbican barbican = {.minor = BARBICAN_MINOR_UNKNOWN,
 					   .auth.jitter_s = KEYSTONE_JITTER_S};
 
 	return helper_main(&ops, &barbican);

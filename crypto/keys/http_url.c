@@ -53,6 +53,14 @@ static const char *check_scheme(CURLU *u, bool insecure_loopback)
 			 "unencrypted over this machine's loopback";
 }
 
+/* "scheme://h": curl also takes one slash, or three. */
+static bool has_two_slashes(const char *text)
+{
+	const char *at = strstr(text, "://");
+
+	return at && at == text + strcspn(text, ":/") && at[3] && at[3] != '/';
+}
+
 const char *http_url_check(char dst[HTTP_URL_MAX], const char *url, size_t len,
 			   bool insecure_loopback)
 {
@@ -70,7 +78,8 @@ const char *http_url_check(char dst[HTTP_URL_MAX], const char *url, size_t len,
 	text[len] = '\0';
 	if (!keyproto_printable(text, len) || strpbrk(text, " \"<>\\^`{|}"))
 		return "has characters that no URL has";
-	if (curl_url_set(u, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME))
+	if (!has_two_slashes(text) ||
+	    curl_url_set(u, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME))
 		return "is no URL";
 	fault = check_scheme(u, insecure_loopback);
 	if (fault)
