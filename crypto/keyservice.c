@@ -54,7 +54,8 @@ static void adopt_children(struct keyservice *ks)
 {
 	const struct keyservice_config *cfg = &ks->settings->cfg;
 
-	for (unsigned int i = 0; i < cfg->kept_cnt && cfg->kept; i++) {
+	for (unsigned int i = 0; i < cfg->kept_cnt && cfg->kept && !cfg->kept_in_use;
+	     i++) {
 		struct keyservice_helper *record = &cfg->kept[i];
 
 		if (!record->pid || record->config != cfg->kept_config)

@@ -15,6 +15,7 @@
 #define VCF_CRYPTO_KEYSERVICE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -94,6 +95,7 @@ struct keyservice_config {
 	struct keyservice_helper *kept;
 	unsigned int kept_cnt;
 	uint32_t kept_config;
+	bool kept_in_use; /* other services are at work with them: nothing is taken over */
 };
 
 struct keyservice_result {

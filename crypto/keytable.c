@@ -54,7 +54,9 @@ struct record {
 	unsigned char uuid[UUID_LEN];
 	unsigned char kcv[KCV_LEN];
 	unsigned char key[VOLUME_KEY_LEN];
-	unsigned char pad[24];
+	unsigned char next_uuid[UUID_LEN];
+	_Atomic uint32_t renaming; /* kcv may be that of next_uuid */
+	unsigned char pad[4];
 };
 _Static_assert(sizeof(struct area_header) == 128, "the header is as long as a record");
 _Static_assert(sizeof(struct record) == 128, "two cache lines");
@@ -224,12 +226,27 @@ vcf_err_t keytable_new(struct keytable **out, size_t records, bool *hidden)
 	return 0;
 }
 
-/* True if the record's key is what it was when it was put. */
-static bool record_sound(const struct record *r)
+static bool kcv_fits(const struct record *r, const unsigned char uuid[UUID_LEN],
+		     const unsigned char want[KCV_LEN])
 {
 	unsigned char kcv[KCV_LEN];
 
-	return !keytable_kcv(kcv, r->key, r->uuid) && !memcmp(kcv, r->kcv, KCV_LEN);
+	return !keytable_kcv(kcv, r->key, uuid) && !memcmp(kcv, want, KCV_LEN);
+}
+
+/* True if the record's key is what it was when it was put. */
+static bool record_sound(const struct record *r)
+{
+	return kcv_fits(r, r->uuid, r->kcv);
+}
+
+/* Its process died in keytable_rename(): the kcv tells which uuid is the right one. */
+static void end_rename(struct record *r)
+{
+	if (!atomic_exchange(&r->renaming, 0))
+		return;
+	if (kcv_fits(r, r->next_uuid, r->kcv))
+		memcpy(r->uuid, r->next_uuid, UUID_LEN);
 }
 
 /* A record that is no longer sound must never encrypt anything. */
@@ -240,7 +257,10 @@ static size_t drop_unsound(struct keytable *kt)
 	for (uint32_t i = 0; i < kt->record_cnt; i++) {
 		struct record *r = &kt->records[i];
 
-		if (!atomic_load(&r->generation) || record_sound(r))
+		if (!atomic_load(&r->generation))
+			continue;
+		end_rename(r);
+		if (record_sound(r))
 			continue;
 		atomic_store(&r->generation, 0);
 		dropped++;
@@ -394,9 +414,14 @@ void keytable_rename(struct keytable *kt, struct key_ref ref,
 
 	if (!r)
 		return;
+	memcpy(r->next_uuid, uuid, UUID_LEN);
+	atomic_store(&r->renaming, 1);
+	CRASHPOINT("key-renaming");
+	memcpy(r->kcv, kcv, KCV_LEN);
+	CRASHPOINT("key-half-renamed");
 	memcpy(r->uuid, uuid, UUID_LEN);
 	CRASHPOINT("key-renamed");
-	memcpy(r->kcv, kcv, KCV_LEN);
+	atomic_store(&r->renaming, 0);
 }
 
 void keytable_del(struct keytable *kt, struct key_ref ref)
@@ -418,6 +443,14 @@ bool keytable_is(const struct keytable *kt, struct key_ref ref,
 	const struct record *r = find(kt, ref);
 
 	return r && memcmp(r->uuid, uuid, UUID_LEN) == 0;
+}
+
+bool keytable_fits(const struct keytable *kt, struct key_ref ref,
+		   const unsigned char uuid[UUID_LEN], const unsigned char kcv[KCV_LEN])
+{
+	const struct record *r = find(kt, ref);
+
+	return r && kcv_fits(r, uuid, kcv);
 }
 
 size_t keytable_keep(struct keytable *kt, bool (*keep)(void *arg, struct key_ref ref),

@@ -78,7 +78,7 @@ const unsigned char *keytable_key(const struct keytable *kt, struct key_ref ref)
 
 /*
  * The container of this key has another uuid now; kcv is that of the key with it. A process that is
- * killed within leaves a record that keytable_attach() drops.
+ * killed within leaves one or the other.
  */
 void keytable_rename(struct keytable *kt, struct key_ref ref,
 		     const unsigned char uuid[UUID_LEN],
@@ -90,6 +90,10 @@ void keytable_del(struct keytable *kt, struct key_ref ref);
 /* Does the record still hold a key of that container? */
 bool keytable_is(const struct keytable *kt, struct key_ref ref,
 		 const unsigned char uuid[UUID_LEN]);
+
+/* Is the record's key the one of which that uuid and kcv tell? */
+bool keytable_fits(const struct keytable *kt, struct key_ref ref,
+		   const unsigned char uuid[UUID_LEN], const unsigned char kcv[KCV_LEN]);
 
 /* Wipes the keys that keep(arg, ref) does not want. Returns how many. */
 size_t keytable_keep(struct keytable *kt, bool (*keep)(void *arg, struct key_ref ref),

@@ -253,6 +253,7 @@ static const struct {
 	{"orphans", "corjHiOMAqs", keys_orphans, "keys orphans"},
 	{"reap", "coHiMs", keys_reap, "keys reap"},
 	{"reaped", "cor", keys_reaped, "keys reaped"},
+	{"escrow-keygen", "", keys_escrow_keygen, "keys escrow-keygen"},
 };
 
 int cmd_keys(int argc, char **argv)

@@ -203,7 +203,7 @@ static int read_key(struct recover_args *a)
 
 static int run(struct recover_args *a, const struct config *cfg, int argc, char **argv)
 {
-	struct offline o = {.ks = NULL};
+	struct offline o = {.journal = NULL};
 	int code = offline_init_crypto();
 
 	if (!code)

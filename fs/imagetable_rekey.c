@@ -92,8 +92,8 @@ static void set_token(struct token *to, const struct token *from)
 }
 
 /*
- * A successor that finds half of it drops the key: the image is unlocked again from its header when
- * it is used.
+ * At each moment key and record fit, for a successor: by the new uuid, or by the old one with its
+ * kcv. What it finds half done is completed by promote.c.
  */
 void imagetable_rekeyed(struct imagetable *t, struct image_entry *e,
 			const struct container *c, const char *path)

@@ -119,7 +119,9 @@ static void take_image(struct imagetable *t, uint32_t i)
 
 	end_texts(r);
 	check_sentinel(r);
-	if (!err && !keytable_is(t->sv->keys, ip.key, r->uuid))
+	/* The second: the last one died while the container got another uuid. */
+	if (!err && !keytable_is(t->sv->keys, ip.key, r->uuid) &&
+	    !keytable_fits(t->sv->keys, ip.key, r->uuid, r->token.kcv))
 		err = -ENOKEY;
 	if (!err)
 		err = make_again(t, r, &ip, n);

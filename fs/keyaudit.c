@@ -108,7 +108,7 @@ void keyaudit_assigned(const struct keyaudit *a, const char *path,
 
 void keyaudit_used(struct image_entry *entry)
 {
-	char uuid[UUID_TEXT_LEN + 1], path[STATE_PATH_MAX];
+	char uuid[UUID_TEXT_LEN + 1], path[sizeof(entry->path)];
 	struct keyaudit a;
 	struct audit_event e;
 	struct token t;

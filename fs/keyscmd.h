@@ -74,5 +74,6 @@ static inline void cleanup_json(struct json_object **o)
 int keys_orphans(struct keyscmd *k);
 int keys_reap(struct keyscmd *k);
 int keys_reaped(struct keyscmd *k);
+int keys_escrow_keygen(struct keyscmd *k);
 
 #endif

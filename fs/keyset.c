@@ -87,6 +87,7 @@ static void keyset_quiet(struct keyset *s)
 		keyservice_free(STEAL_PTR(&s->keys));
 }
 
+/* What a dead server left is taken over by the services of the start, before any is at work. */
 static vcf_err_t start_requests(struct server *sv, struct keyset *s,
 				const struct config *cfg, const struct config *service)
 {
@@ -94,6 +95,7 @@ static vcf_err_t start_requests(struct server *sv, struct keyset *s,
 	vcf_err_t err = keysettings_init(&ks, cfg, service);
 
 	keysettings_spawner(&ks, sv);
+	ks.kc.kept_in_use = sv->keysets_at_work;
 	if (!err)
 		err = keyservice_new(&s->keys, &ks.kc);
 	keysettings_fini(&ks);
@@ -236,6 +238,7 @@ vcf_err_t keysets_start(struct server *sv, const struct server_params *p)
 		if (!err)
 			add(sv, s);
 	}
+	sv->keysets_at_work = true;
 	if (!err && !sv->taking_over) /* guests must not wait for the service */
 		err = check_helpers(sv, p->cfg);
 	for (size_t i = 0; !err && (service = config_service_at(p->cfg, i)); i++)

@@ -100,6 +100,7 @@ struct server {
 	struct deferred *deferred;
 	struct keyset *keysets[SERVER_KEYSETS_MAX]; /* keyset.h; [0]: the default one */
 	_Atomic unsigned int keyset_cnt;
+	bool keysets_at_work; /* those of the start: a reload's come beside them */
 	keyservice_spawn_fn *spawn;
 	keyservice_reap_fn *reap;
 	void *spawn_arg;

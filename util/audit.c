@@ -55,6 +55,7 @@ static struct {
 	pthread_t thread;
 	struct ring *ring;   /* (c) while running; NULL: no trail */
 	bool running;	     /* (l) */
+	bool ended;	     /* (l) the writer has */
 	bool stopping;	     /* (l) */
 	char *path;	     /* (l) of the file, NULL: none */
 	bool syslog, reopen; /* (l) */
@@ -299,6 +300,8 @@ static void *run(void *arg)
 		good = write_one(&s, r);
 		mutex_lock(&trail.lock);
 	}
+	trail.ended = true;
+	pthread_cond_signal(&trail.idle);
 	mutex_unlock(&trail.lock);
 	return NULL;
 }
@@ -372,7 +375,7 @@ vcf_err_t audit_start(const struct audit_settings *s, const struct audit_origin 
 	pthread_cond_init(&trail.wake, &attr);
 	pthread_cond_init(&trail.idle, &attr);
 	pthread_condattr_destroy(&attr);
-	trail.stopping = trail.failing = trail.torn = false;
+	trail.stopping = trail.ended = trail.failing = trail.torn = false;
 	trail.running = true;
 	audit_change(s);
 	err = start_thread();
@@ -409,18 +412,23 @@ static bool drain_locked(void)
 	return true;
 }
 
-static bool join_thread(void)
+/* False: it hangs in the disk. */
+static bool has_ended_locked(void)
 {
 	struct timespec until;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += 1;
-	return pthread_clockjoin_np(trail.thread, NULL, CLOCK_MONOTONIC, &until) == 0;
+	while (!trail.ended) {
+		if (pthread_cond_timedwait(&trail.idle, &trail.lock.m, &until))
+			return trail.ended;
+	}
+	return true;
 }
 
 void audit_stop(void)
 {
-	bool drained;
+	bool drained, ended;
 
 	mutex_lock(&trail.lock);
 	if (!trail.running) {
@@ -433,12 +441,14 @@ void audit_stop(void)
 	drained = drain_locked();
 	trail.running = false;
 	pthread_cond_signal(&trail.wake);
+	ended = has_ended_locked();
 	mutex_unlock(&trail.lock);
 	if (!drained)
 		log_warn("audit: %llu lines could not be written",
 			 (unsigned long long)(trail.ring->head - trail.ring->tail));
-	if (!join_thread())
-		return; /* it hangs in the disk: the process ends without it */
+	if (!ended)
+		return; /* the process ends without it */
+	pthread_join(trail.thread, NULL);
 	munmap(STEAL_PTR(&trail.ring), sizeof(struct ring));
 	if (trail.fd >= 0)
 		close(STEAL_FD(&trail.fd));

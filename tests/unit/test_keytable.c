@@ -275,6 +275,43 @@ START_TEST(attach_after_death)
 }
 END_TEST
 
+/*
+ * A process dies in keytable_rename(): before its first store, after it, after the kcv's, the
+ * uuid's, and at the end. The key stays, by the old uuid or the new one.
+ */
+START_TEST(attach_renamed)
+{
+	enum { UUID_AT = 8, KCV_AT = 24, NEXT_AT = 104, FLAG_AT = 120 };
+	const unsigned char next[UUID_LEN] = "another one";
+	struct keytable *old = make(1);
+	auto_keytable struct keytable *kt = NULL;
+	struct key_ref a = put(old, 1);
+	unsigned char *r = (unsigned char *)generation_of(old, a);
+	unsigned char kcv[KCV_LEN], was[UUID_LEN], was_kcv[KCV_LEN];
+	size_t dropped;
+
+	memcpy(was, r + UUID_AT, UUID_LEN);
+	memcpy(was_kcv, r + KCV_AT, KCV_LEN);
+	ck_assert_int_eq(keytable_kcv(kcv, keytable_key(old, a), next), 0);
+	if (_i == 4)
+		keytable_rename(old, a, next, kcv);
+	if (_i >= 1 && _i < 4) {
+		memcpy(r + NEXT_AT, next, UUID_LEN);
+		r[FLAG_AT] = 1;
+	}
+	if (_i >= 2)
+		memcpy(r + KCV_AT, kcv, KCV_LEN);
+	if (_i >= 3)
+		memcpy(r + UUID_AT, next, UUID_LEN);
+	ck_assert_int_eq(keytable_attach(&kt, keytable_fd(old), 1, &dropped), 0);
+	ck_assert_uint_eq(dropped, 0);
+	ck_assert(keytable_is(kt, a, _i < 2 ? was : next));
+	ck_assert(keytable_fits(kt, a, was, was_kcv) && keytable_fits(kt, a, next, kcv));
+	ck_assert(!keytable_fits(kt, a, next, was_kcv));
+	keytable_detach(old);
+}
+END_TEST
+
 /* The generation is there, the key is not (or another's): never used. */
 START_TEST(attach_torn)
 {
@@ -364,6 +401,7 @@ Suite *unit_suite(void)
 	tcase_add_test(t, is);
 	tcase_add_test(t, keep);
 	tcase_add_test(t, attach_after_death);
+	tcase_add_loop_test(t, attach_renamed, 0, 5);
 	tcase_add_test(t, attach_torn);
 	tcase_add_test(t, attach_often);
 	/* The sanitizers' mlock(2) does nothing and always succeeds. */
