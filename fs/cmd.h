@@ -132,30 +132,30 @@ int cmd_help(int argc, char **argv);
 	"  --json     one JSON object\n"                                                   \
 	"  --service  the service's name, if there are several"
 #define CMD_KEYS_USAGE "SUBCOMMAND [OPTION]... [ARGUMENT]..."
-#define CMD_KEYS_HELP                                                                         \
-	"Shows and decides what becomes of secrets. MOUNT is -c CONFIG, or [-r DIR]\n"        \
-	"MOUNTPOINT where a daemon serves it.\n"                                              \
-	"  pending [--json] MOUNT            what waits for its end, and suspects\n"          \
-	"  restore-pending MOUNT (--all | UUID | KEY-ID | PATH)...\n"                         \
-	"                                    the secrets of these are kept after all\n"       \
-	"  drop-suspect --forget MOUNT (UUID | KEY-ID | PATH)...\n"                           \
-	"                                    the secret stays, nobody remembers it\n"         \
-	"  confirm --destroy MOUNT (UUID | KEY-ID | PATH)...\n"                               \
-	"                                    a suspect's secret goes all the same\n"          \
-	"  list [--json] -c CONFIG [PREFIX]  what the service has: id, label, created\n"      \
-	"  inventory -c CONFIG > FILE        what this host has a use for\n"                  \
-	"  orphans -c CONFIG --hosts NAME,... [--json] [--queue REPORT] FILE...\n"            \
-	"          [--older-than 7d] [--max-age 1d] [--apart 1d]\n"                           \
-	"                                    secrets that no host has a use for, by the\n"    \
-	"                                    inventories of all; --queue: those that an\n"    \
-	"                                    earlier report (--json) has, too, begin\n"       \
-	"                                    their destroy-delay\n"                           \
-	"  reap -c CONFIG --hosts NAME,... [--max-age 1d] FILE... > RECEIPTS\n"               \
-	"                                    destroys what is due on hosts that may not\n"    \
-	"  reaped MOUNT RECEIPTS             closes what was destroyed elsewhere\n"           \
-	"  escrow-keygen FILE                makes a key pair for [escrow] public-key:\n"     \
-	"                                    the private key in FILE, for no node to have,\n" \
-	"                                    the public one in FILE.pub\n"                    \
+#define CMD_KEYS_HELP                                                                      \
+	"Shows and decides what becomes of secrets. MOUNT is -c CONFIG, or [-r DIR]\n"     \
+	"MOUNTPOINT where a daemon serves it.\n"                                           \
+	"  pending [--json] MOUNT            what waits for its end, and suspects\n"       \
+	"  restore-pending MOUNT (--all | UUID | KEY-ID | PATH)...\n"                      \
+	"                                    the secrets of these are kept after all\n"    \
+	"  drop-suspect --forget MOUNT (UUID | KEY-ID | PATH)...\n"                        \
+	"                                    the secret stays, nobody remembers it\n"      \
+	"  confirm --destroy MOUNT (UUID | KEY-ID | PATH)...\n"                            \
+	"                                    a suspect's secret goes all the same\n"       \
+	"  list [--json] -c CONFIG [PREFIX]  what the service has: id, label, created\n"   \
+	"  inventory -c CONFIG > FILE        what this host has a use for\n"               \
+	"  orphans -c CONFIG --hosts NAME,... [--json] [--queue REPORT] FILE...\n"         \
+	"          [--older-than 7d] [--max-age 1d] [--apart 1d]\n"                        \
+	"                                    secrets that no host has a use for, by the\n" \
+	"                                    inventories of all; --queue: those that an\n" \
+	"                                    earlier report (--json) has, too, begin\n"    \
+	"                                    their destroy-delay\n"                        \
+	"  reap -c CONFIG --hosts NAME,... [--max-age 1d] FILE... > RECEIPTS\n"            \
+	"                                    destroys what is due on hosts that may not\n" \
+	"  reaped MOUNT RECEIPTS             closes what was destroyed elsewhere\n"        \
+	"  escrow-keygen FILE                makes a key pair for [escrow] public-key:\n"  \
+	"                                    the private key in FILE, not for a node,\n"   \
+	"                                    the public one in FILE.pub\n"                 \
 	"list, orphans and reap take --service NAME where there are several."
 #define CMD_HELP_USAGE "[COMMAND | config]"
 #define CMD_HELP_HELP                                                                    \

@@ -28,7 +28,7 @@
 
 #define REPORT_TYPE "vmcryptfs-orphans"
 
-enum verdict { OTHERS, NEEDED, TOO_YOUNG, ORPHAN, VERDICTS };
+enum verdict { OTHERS, NEEDED, TOO_YOUNG, DOUBLE, ORPHAN, VERDICTS };
 
 struct search {
 	struct keyscmd *k;
@@ -49,8 +49,10 @@ static enum verdict judge(const struct search *s, const struct keyrecord *r)
 
 	if (uuid_parse(r->label, uuid) || !containerid_is_of(uuid, s->k->cfg->site))
 		return OTHERS;
-	if (inventory_names_key(s->inv, r->id) || inventory_names_uuid(s->inv, uuid))
+	if (inventory_names_key(s->inv, r->id) || inventory_lacks_key(s->inv, uuid))
 		return NEEDED;
+	if (inventory_names_uuid(s->inv, uuid))
+		return DOUBLE;
 	if (created < 0 || created + (time_t)s->k->older_than_s > s->now ||
 	    created >= inventory_oldest(s->inv))
 		return TOO_YOUNG;
@@ -120,15 +122,21 @@ static void report_all(struct search *s)
 		s->cnt[v]++;
 		if (v == ORPHAN)
 			report_orphan(s, &s->records.list[i]);
+		if (v == DOUBLE)
+			fprintf(stderr,
+				"%s  %s: another secret has its label and is in use; it "
+				"is left alone\n",
+				s->records.list[i].id, s->records.list[i].label);
 	}
 	(void)inventory_each(s->inv, report_missing, s);
 	fprintf(stderr,
 		"%zu records: %llu in use, %llu orphans, %llu not older than demanded, "
-		"%llu without the mark of site %s; %llu secrets are missing\n",
+		"%llu with the label of another one, %llu without the mark of site %s; "
+		"%llu secrets are missing\n",
 		s->records.cnt, (unsigned long long)s->cnt[NEEDED],
 		(unsigned long long)s->cnt[ORPHAN], (unsigned long long)s->cnt[TOO_YOUNG],
-		(unsigned long long)s->cnt[OTHERS], s->k->cfg->site,
-		(unsigned long long)s->missing);
+		(unsigned long long)s->cnt[DOUBLE], (unsigned long long)s->cnt[OTHERS],
+		s->k->cfg->site, (unsigned long long)s->missing);
 }
 
 /* --- the earlier report --- */

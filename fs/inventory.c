@@ -424,6 +424,19 @@ bool inventory_names_uuid(const struct inventory *inv, const unsigned char *uuid
 	return uuid_found(inv, uuid, true);
 }
 
+bool inventory_lacks_key(const struct inventory *inv, const unsigned char *uuid)
+{
+	struct inventory_use probe = {.key_id = ""};
+
+	memcpy(probe.uuid, uuid, UUID_LEN);
+	for (size_t i = lower(inv, inv->by_uuid, &probe, by_uuid);
+	     i < inv->cnt && memcmp(inv->by_uuid[i]->uuid, uuid, UUID_LEN) == 0; i++) {
+		if (!*inv->by_uuid[i]->key_id)
+			return true;
+	}
+	return false;
+}
+
 time_t inventory_oldest(const struct inventory *inv)
 {
 	time_t t = inv->host_cnt ? inv->hosts[0]->time : 0;

@@ -79,6 +79,9 @@ bool inventory_uses(const struct inventory *inv, const char *key_id,
 bool inventory_names_key(const struct inventory *inv, const char *key_id);
 bool inventory_names_uuid(const struct inventory *inv, const unsigned char *uuid);
 
+/* Is it named without a key id: by a damaged header, or a secret that is being made? */
+bool inventory_lacks_key(const struct inventory *inv, const unsigned char *uuid);
+
 /* When the oldest of them was begun. */
 time_t inventory_oldest(const struct inventory *inv);
 

@@ -301,6 +301,80 @@ START_TEST(another_policy)
 }
 END_TEST
 
+/* Another machine destroys: the queue asks the service nothing. */
+START_TEST(controller)
+{
+	struct rig g;
+
+	set_up(&g);
+	g.cfg.controller = true;
+	start(&g);
+	delete_it(&g);
+	deletion_look(g.q);
+	usleep(100 * 1000);
+	ck_assert(fake_has(g.ks, g.key_id));
+	ck_assert_int_eq((int)waiting(&g), 1);
+	ck_assert_int_eq(fake_calls(g.ks, KEY_GET), 0);
+	deletion_set_policy(g.q, false, false, 0);
+	UNTIL(live(g.j) == 0);
+	ck_assert(!fake_has(g.ks, g.key_id));
+	tear_down(&g);
+}
+END_TEST
+
+/* A service that does not answer: the queue pauses, longer each time, and says why. */
+START_TEST(pauses)
+{
+	static const struct deletion_timing slow = {
+		.backoff_min_ms = 100, .backoff_max_ms = 2000, .poll_ms = 1000};
+	struct deletion_status st;
+	struct rig g;
+	int tries;
+
+	set_up(&g);
+	fake_down(g.ks, true);
+	ck_assert_int_eq(deletion_queue_new_timed(&g.q, g.j, g.ks, &g.cfg, &slow), 0);
+	delete_it(&g);
+	do
+		deletion_get_status(g.q, &st);
+	while (!st.pause_s);
+	ck_assert_str_ne(st.last_error, "");
+	usleep(900 * 1000); /* 100 + 200 + 400: three tries more, or fewer */
+	tries = fake_calls(g.ks, KEY_GET);
+	ck_assert_int_ge(tries, 2);
+	ck_assert_int_le(tries, 4);
+	fake_down(g.ks, false);
+	UNTIL(live(g.j) == 0);
+	deletion_get_status(g.q, &st);
+	ck_assert_str_eq(st.last_error, "");
+	ck_assert_uint_eq(st.pause_s, 0);
+	tear_down(&g);
+}
+END_TEST
+
+/* What is due at once comes at once, what follows has to wait for its share of time. */
+START_TEST(spaced)
+{
+	static const struct deletion_timing rest = {.backoff_min_ms = 5,
+						    .backoff_max_ms = 20,
+						    .poll_ms = 1000,
+						    .spacing_ms = 400};
+	struct rig g;
+
+	set_up(&g);
+	ck_assert_int_eq(deletion_queue_new_timed(&g.q, g.j, g.ks, &g.cfg, &rest), 0);
+	delete_it(&g);
+	UNTIL(live(g.j) == 0);
+	g.key_id = fake_put(g.ks, g.uuid, g.secret);
+	fake_header(g.hdr, g.uuid, "vault", g.key_id, g.secret);
+	delete_it(&g);
+	usleep(150 * 1000);
+	ck_assert_int_eq((int)waiting(&g), 1);
+	UNTIL(live(g.j) == 0);
+	tear_down(&g);
+}
+END_TEST
+
 START_TEST(derived)
 {
 	struct journal_entry e;
@@ -924,6 +998,9 @@ Suite *unit_suite(void)
 	tcase_add_test(t, kept);
 	tcase_add_test(t, kept_after_all);
 	tcase_add_test(t, another_policy);
+	tcase_add_test(t, controller);
+	tcase_add_test(t, pauses);
+	tcase_add_test(t, spaced);
 	tcase_add_test(t, derived);
 	tcase_add_loop_test(t, suspect, 0, MISFITS);
 	tcase_add_test(t, in_use_is_cancelled);

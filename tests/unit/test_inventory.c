@@ -206,6 +206,8 @@ START_TEST(answers)
 	ck_assert(inventory_names_key(inv, questions[_i].key) == questions[_i].names_key);
 	ck_assert(inventory_names_uuid(inv, uuid) == questions[_i].names_uuid);
 	ck_assert(inventory_uses(inv, questions[_i].key, uuid) == questions[_i].uses);
+	ck_assert(inventory_lacks_key(inv, uuid) ==
+		  (strcmp(questions[_i].uuid, UUID_C) == 0));
 }
 END_TEST
 
