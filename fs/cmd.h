@@ -35,7 +35,6 @@ int cmd_upgrade_probe(int argc, char **argv); /* for a keeper; not in the table 
 int cmd_info(int argc, char **argv);
 int cmd_adopt(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
-int keys_escrow_keygen(const char *path); /* keys escrow-keygen PATH */
 int cmd_check_config(int argc, char **argv);
 int cmd_check_tree(int argc, char **argv);
 int cmd_check_keys(int argc, char **argv);

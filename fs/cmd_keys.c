@@ -258,8 +258,6 @@ static const struct {
 
 int cmd_keys(int argc, char **argv)
 {
-	if (argc == 3 && strcmp(argv[1], "escrow-keygen") == 0)
-		return keys_escrow_keygen(argv[2]);
 	for (size_t i = 0; argc > 1 && i < sizeof(subs) / sizeof(subs[0]); i++) {
 		struct keyscmd k;
 		int code;
