@@ -46,6 +46,22 @@ helper_pids_of() { # PROGRAM
 	done
 }
 
+# The memory in a core file, without the notes: what vector registers still hold of the last copy
+# is not looked at.
+core_memory() { # CORE OUT
+	/usr/bin/python3 - "$@" <<-'PY'
+		import struct, sys
+		core = open(sys.argv[1], "rb").read()
+		start, = struct.unpack_from("<Q", core, 32)
+		size, count = struct.unpack_from("<HH", core, 54)
+		with open(sys.argv[2], "wb") as out:
+		    for i in range(count):
+		        kind, _, at, _, _, length = struct.unpack_from("<IIQQQQ", core, start + i * size)
+		        if kind == 1:  # PT_LOAD
+		            out.write(core[at:at + length])
+	PY
+}
+
 # Looks everywhere while the mount is up and its helpers live. Nobody may use the mount
 # meanwhile: a debugger stops the processes.
 no_leaks() { # PROGRAM FILE...   the helper; more files to look into
@@ -79,6 +95,11 @@ no_leaks() { # PROGRAM FILE...   the helper; more files to look into
 			>"$W/gdb.out" 2>&1 || true
 		[ -s "$W/dump/core.$pid" ] || fail "no dump of $pid: $(tail -n 1 "$W/gdb.out")"
 	done
-	py absent "$W/needles" "$W/dump"
+	for pid in "$W"/dump/core.*; do
+		core_memory "$pid" "$W/memory"
+		[ -s "$W/memory" ] || fail "$pid has no memory"
+		py absent "$W/needles" "$W/memory" ||
+			fail "in the memory of $(readlink "/proc/${pid##*.}/exe")"
+	done
 	rm -rf "$W/dump"
 }

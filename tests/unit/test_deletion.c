@@ -315,7 +315,7 @@ START_TEST(controller)
 	ck_assert(fake_has(g.ks, g.key_id));
 	ck_assert_int_eq((int)waiting(&g), 1);
 	ck_assert_int_eq(fake_calls(g.ks, KEY_GET), 0);
-	deletion_set_policy(g.q, false, false, 0);
+	deletion_set_policy(g.q, false, false, 0, 0);
 	UNTIL(live(g.j) == 0);
 	ck_assert(!fake_has(g.ks, g.key_id));
 	tear_down(&g);
