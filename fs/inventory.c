@@ -288,7 +288,10 @@ static int check_hosts(const struct inventory *inv, const char *hosts)
 	return faults;
 }
 
-/* Of two machines with one name, one may be missing. */
+/*
+ * Of two machines with one name, one may be missing. Of two inventories of one folder, the older
+ * one may have an entry that an operator has taken back since.
+ */
 static int check_names(const struct inventory *inv)
 {
 	int faults = 0;
@@ -296,12 +299,20 @@ static int check_names(const struct inventory *inv)
 	for (size_t i = 1; i < inv->host_cnt; i++) {
 		const struct inventory_host *a = inv->hosts[i - 1], *b = inv->hosts[i];
 
-		if (strcmp(a->name, b->name) != 0 ||
-		    strcmp(json_text(a->head, "host_id"),
-			   json_text(b->head, "host_id")) == 0)
+		if (strcmp(a->name, b->name) != 0)
 			continue;
-		log_err("%s, %s: two machines are called %s", a->file, b->file, a->name);
-		faults++;
+		if (strcmp(json_text(a->head, "host_id"),
+			   json_text(b->head, "host_id")) != 0) {
+			log_err("%s, %s: two machines are called %s", a->file, b->file,
+				a->name);
+			faults++;
+		} else if (strcmp(json_text(a->head, "folder"),
+				  json_text(b->head, "folder")) == 0) {
+			log_err("%s, %s: both are of %s on host %s: give the later one "
+				"only",
+				a->file, b->file, json_text(a->head, "backing"), a->name);
+			faults++;
+		}
 	}
 	return faults;
 }
@@ -309,8 +320,11 @@ static int check_names(const struct inventory *inv)
 static int by_name(const void *a, const void *b)
 {
 	const struct inventory_host *const *x = a, *const *y = b;
+	int order = strcmp((*x)->name, (*y)->name);
 
-	return strcmp((*x)->name, (*y)->name);
+	return order ? order
+		     : strcmp(json_text((*x)->head, "folder"),
+			      json_text((*y)->head, "folder"));
 }
 
 static int by_key(const void *a, const void *b)

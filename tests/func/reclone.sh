@@ -100,6 +100,7 @@ if [ "$(id -u)" = 0 ] && [ -s /etc/machine-id ] && unshare -m true 2>/dev/null; 
 	wait $pid 2>/dev/null || true
 	fault
 	rc=0
+	# shellcheck disable=SC2016
 	unshare -m sh -c 'mount --bind "$1" /etc/machine-id; shift; exec "$@"' - "$other" \
 		"$VMCRYPTFS" adopt --reclone -c "$CONF" "$BACK/aaaa/fourth" 2>"$W/stderr" || rc=$?
 	equal "reclone on another machine" 0 $rc
