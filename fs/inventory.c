@@ -97,6 +97,8 @@ static bool find_kind(struct json_object *o, enum inventory_kind *kind)
 
 	if (strcmp(type, "container") == 0 || strcmp(type, "damaged") == 0)
 		*kind = INVENTORY_IMAGE;
+	else if (strcmp(type, "unreadable") == 0)
+		*kind = INVENTORY_UNREADABLE;
 	else if (strcmp(type, "site") == 0)
 		*kind = INVENTORY_SITE;
 	else if (strcmp(type, "journal") == 0)
@@ -117,7 +119,9 @@ static vcf_err_t add_use(struct inventory *inv, struct json_object *o)
 	u.service = json_text(o, "service");
 	u.path = json_text(o, "path");
 	u.derived = json_flag(o, "derived");
-	if (!find_kind(o, &u.kind) || uuid_parse(json_text(o, "uuid"), u.uuid) ||
+	if (!find_kind(o, &u.kind) ||
+	    (u.kind != INVENTORY_UNREADABLE &&
+	     uuid_parse(json_text(o, "uuid"), u.uuid)) ||
 	    (*u.key_id && !token_key_id_valid(u.key_id))) {
 		log_err("%s: line %llu is not of an inventory", inv->file,
 			(unsigned long long)inv->lines + 1);
@@ -357,6 +361,24 @@ static vcf_err_t make_index(const struct inventory *inv,
 	return 0;
 }
 
+/* Which secret they need nobody can tell. */
+static int check_known(const struct inventory *inv)
+{
+	int faults = 0;
+
+	for (size_t i = 0; i < inv->cnt; i++) {
+		const struct inventory_use *u = &inv->uses[i];
+
+		if (u->kind != INVENTORY_UNREADABLE)
+			continue;
+		log_err("%s: %s on host %s is plaintext, or its header is destroyed: "
+			"restore the header, or remove the file",
+			u->host->file, u->path, u->host->name);
+		faults++;
+	}
+	return faults;
+}
+
 vcf_err_t inventory_check(struct inventory *inv, const struct inventory_demand *d)
 {
 	int faults = check_hosts(inv, d->hosts);
@@ -368,6 +390,8 @@ vcf_err_t inventory_check(struct inventory *inv, const struct inventory_demand *
 	for (size_t i = 0; i < inv->host_cnt; i++)
 		faults +=
 			check_host(inv->hosts[i], d) + check_folders(inv, inv->hosts[i]);
+	if (d->all_known)
+		faults += check_known(inv);
 	if (faults)
 		return -EPERM;
 	err = make_index(inv, &inv->by_key, by_key);

@@ -195,6 +195,21 @@ START_TEST(two_machines)
 }
 END_TEST
 
+START_TEST(unreadable)
+{
+	static const char *const lines[] = {"{\"type\":\"unreadable\",\"path\":\"a\"}",
+					    NULL};
+	auto_inventory struct inventory *inv = NULL;
+	struct inventory_demand d = demand;
+
+	ck_assert_int_eq(inventory_new(&inv), 0);
+	ck_assert_int_eq(inventory_read(inv, make("u", &good, lines)), 0);
+	ck_assert_int_eq(inventory_check(inv, &d), 0);
+	d.all_known = true;
+	ck_assert_int_eq(inventory_check(inv, &d), -EPERM);
+}
+END_TEST
+
 /* --- questions --- */
 
 static const struct {
@@ -355,6 +370,7 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(tc, whole_truth, 0, ROWS(truths));
 	tcase_add_test(tc, several);
 	tcase_add_test(tc, two_machines);
+	tcase_add_test(tc, unreadable);
 	tcase_add_loop_test(tc, answers, 0, ROWS(questions));
 	tcase_add_loop_test(tc, bad_line, 0, ROWS(bad_lines));
 	tcase_add_loop_test(tc, header, 0, ROWS(headers));
