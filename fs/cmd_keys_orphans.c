@@ -5,7 +5,7 @@
  * A secret is an orphan if all of this holds: its label is a uuid with our site's mark; no
  * inventory of any host names it, by key id or by label; the service says that it is older than
  * --older-than, and older than the oldest inventory. The inventories are all of those of the
- * hosts named, none too old, none of another site.
+ * hosts named, none too old, none of another site, and none has a file whose header is destroyed.
  *
  * To be removed it must have been one twice: --queue takes the report of an earlier run, made
  * before the inventories of this one. A container that was carried from a host that was to be
@@ -203,7 +203,8 @@ static int read_inventories(struct search *s)
 					   .service = s->k->at->service_name,
 					   .hosts = s->k->hosts,
 					   .max_age_s = s->k->max_age_s,
-					   .now = s->now};
+					   .now = s->now,
+					   .all_known = true};
 	vcf_err_t err = inventory_new(&s->inv);
 
 	for (size_t i = 0; i < s->k->inventory_cnt && !err; i++)

@@ -97,6 +97,8 @@ static bool find_kind(struct json_object *o, enum inventory_kind *kind)
 
 	if (strcmp(type, "container") == 0 || strcmp(type, "damaged") == 0)
 		*kind = INVENTORY_IMAGE;
+	else if (strcmp(type, "unreadable") == 0)
+		*kind = INVENTORY_UNREADABLE;
 	else if (strcmp(type, "site") == 0)
 		*kind = INVENTORY_SITE;
 	else if (strcmp(type, "journal") == 0)
@@ -117,7 +119,9 @@ static vcf_err_t add_use(struct inventory *inv, struct json_object *o)
 	u.service = json_text(o, "service");
 	u.path = json_text(o, "path");
 	u.derived = json_flag(o, "derived");
-	if (!find_kind(o, &u.kind) || uuid_parse(json_text(o, "uuid"), u.uuid) ||
+	if (!find_kind(o, &u.kind) ||
+	    (u.kind != INVENTORY_UNREADABLE &&
+	     uuid_parse(json_text(o, "uuid"), u.uuid)) ||
 	    (*u.key_id && !token_key_id_valid(u.key_id))) {
 		log_err("%s: line %llu is not of an inventory", inv->file,
 			(unsigned long long)inv->lines + 1);
@@ -288,7 +292,10 @@ static int check_hosts(const struct inventory *inv, const char *hosts)
 	return faults;
 }
 
-/* Of two machines with one name, one may be missing. */
+/*
+ * Of two machines with one name, one may be missing. Of two inventories of one folder, the older
+ * one may have an entry that an operator has taken back since.
+ */
 static int check_names(const struct inventory *inv)
 {
 	int faults = 0;
@@ -296,12 +303,20 @@ static int check_names(const struct inventory *inv)
 	for (size_t i = 1; i < inv->host_cnt; i++) {
 		const struct inventory_host *a = inv->hosts[i - 1], *b = inv->hosts[i];
 
-		if (strcmp(a->name, b->name) != 0 ||
-		    strcmp(json_text(a->head, "host_id"),
-			   json_text(b->head, "host_id")) == 0)
+		if (strcmp(a->name, b->name) != 0)
 			continue;
-		log_err("%s, %s: two machines are called %s", a->file, b->file, a->name);
-		faults++;
+		if (strcmp(json_text(a->head, "host_id"),
+			   json_text(b->head, "host_id")) != 0) {
+			log_err("%s, %s: two machines are called %s", a->file, b->file,
+				a->name);
+			faults++;
+		} else if (strcmp(json_text(a->head, "folder"),
+				  json_text(b->head, "folder")) == 0) {
+			log_err("%s, %s: both are of %s on host %s: give the later one "
+				"only",
+				a->file, b->file, json_text(a->head, "backing"), a->name);
+			faults++;
+		}
 	}
 	return faults;
 }
@@ -309,8 +324,11 @@ static int check_names(const struct inventory *inv)
 static int by_name(const void *a, const void *b)
 {
 	const struct inventory_host *const *x = a, *const *y = b;
+	int order = strcmp((*x)->name, (*y)->name);
 
-	return strcmp((*x)->name, (*y)->name);
+	return order ? order
+		     : strcmp(json_text((*x)->head, "folder"),
+			      json_text((*y)->head, "folder"));
 }
 
 static int by_key(const void *a, const void *b)
@@ -343,6 +361,24 @@ static vcf_err_t make_index(const struct inventory *inv,
 	return 0;
 }
 
+/* Which secret they need nobody can tell. */
+static int check_known(const struct inventory *inv)
+{
+	int faults = 0;
+
+	for (size_t i = 0; i < inv->cnt; i++) {
+		const struct inventory_use *u = &inv->uses[i];
+
+		if (u->kind != INVENTORY_UNREADABLE)
+			continue;
+		log_err("%s: %s on host %s is plaintext, or its header is destroyed: "
+			"restore the header, or remove the file",
+			u->host->file, u->path, u->host->name);
+		faults++;
+	}
+	return faults;
+}
+
 vcf_err_t inventory_check(struct inventory *inv, const struct inventory_demand *d)
 {
 	int faults = check_hosts(inv, d->hosts);
@@ -354,6 +390,8 @@ vcf_err_t inventory_check(struct inventory *inv, const struct inventory_demand *
 	for (size_t i = 0; i < inv->host_cnt; i++)
 		faults +=
 			check_host(inv->hosts[i], d) + check_folders(inv, inv->hosts[i]);
+	if (d->all_known)
+		faults += check_known(inv);
 	if (faults)
 		return -EPERM;
 	err = make_index(inv, &inv->by_key, by_key);

@@ -8,6 +8,8 @@
  *              its own), services, time (when it was begun), complete, count
  *   container  path, uuid, service, key_id, derived
  *   damaged    path, uuid: its header cannot be read, its key id is not known
+ *   unreadable path: neither is known. Plaintext, or an image whose header was overwritten: any
+ *              secret may be the one that its header needs when it is put back from a backup
  *   site       uuid, service, key_id: the secret of derived images
  *   journal    an entry (keysop_entry()): on its way in or out. One that is due and that a
  *              controller is to destroy has "reap": true and, if one was saved, "header":
@@ -32,7 +34,13 @@
 /* -errno: it would not be complete, and nothing was written (or the disk is full). */
 NODISCARD vcf_err_t inventory_write(const struct keysop *k, FILE *to);
 
-enum inventory_kind { INVENTORY_IMAGE, INVENTORY_SITE, INVENTORY_JOURNAL, INVENTORY_DUE };
+enum inventory_kind {
+	INVENTORY_IMAGE,
+	INVENTORY_SITE,
+	INVENTORY_JOURNAL,
+	INVENTORY_DUE,
+	INVENTORY_UNREADABLE, /* no uuid */
+};
 
 struct inventory_host {
 	struct json_object *head;
@@ -63,6 +71,7 @@ struct inventory_demand {
 	const char *hosts; /* names, with commas; all of them and no others */
 	uint64_t max_age_s;
 	time_t now;
+	bool all_known; /* nothing unreadable */
 };
 
 /*

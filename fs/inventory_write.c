@@ -46,14 +46,17 @@ static void put_uuid(struct json_object *o, const unsigned char uuid[UUID_LEN])
 
 /* --- containers --- */
 
-static vcf_err_t add_container(void *arg, const char *path,
-			       const unsigned char uuid[UUID_LEN], const struct token *t)
+static vcf_err_t add_container(void *arg, const char *path, const unsigned char *uuid,
+			       const struct token *t)
 {
 	struct inventory_writer *w = arg;
-	struct json_object *o = line_of(t ? "container" : "damaged");
+	struct json_object *o = line_of(t      ? "container"
+					: uuid ? "damaged"
+					       : "unreadable");
 
 	json_put_text(o, "path", path);
-	put_uuid(o, uuid);
+	if (uuid)
+		put_uuid(o, uuid);
 	if (t) {
 		json_put_text(o, "service", t->service);
 		json_put_text(o, "key_id", t->key_id);

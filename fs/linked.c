@@ -133,8 +133,10 @@ static int walk_file(void *arg, const struct treescan_file *f)
 		return 0;
 	if (f->err)
 		return f->err == -ENOENT ? 0 : f->err; /* unknown is not unused */
-	if (f->peek.kind != PEEK_CONTAINER)
+	if (f->peek.kind == PEEK_EMPTY)
 		return 0;
+	if (f->peek.kind != PEEK_CONTAINER)
+		return w->look(w->arg, f->path, NULL, NULL);
 	if (load_header(w->rootfd, f->path, &c) == 0)
 		return look_at(w, f->path, c);
 	if (uuid_parse(f->peek.uuid_text, uuid) == 0)
@@ -253,7 +255,7 @@ static vcf_err_t mark(void *arg, const char *path, const unsigned char *uuid,
 	struct question *q = arg;
 
 	(void)path;
-	for (size_t i = 0; i < q->cnt; i++) {
+	for (size_t i = 0; uuid && i < q->cnt; i++) {
 		const struct journal_entry *e = &q->entries[i];
 
 		if (memcmp(e->uuid, uuid, UUID_LEN) == 0 ||

@@ -30,10 +30,10 @@ void linked_fini(struct linked *l);
 
 /*
  * Called for a container that has a name: its header as it is, unproven. t is NULL if the header
- * cannot be read. The same one may come again, under another name. Non-zero ends the walk.
+ * cannot be read, uuid as well if not even that can be told: the file may be none. The same one may
+ * come again, under another name. Non-zero ends the walk.
  */
-typedef vcf_err_t linked_look_fn(void *arg, const char *path,
-				 const unsigned char uuid[UUID_LEN],
+typedef vcf_err_t linked_look_fn(void *arg, const char *path, const unsigned char *uuid,
 				 const struct token *t);
 
 /* Of a mount: none is missed, whatever is renamed meanwhile. -errno: not all were seen. */

@@ -6,7 +6,8 @@
  *
  * A run that ends in between leaves the entry. The next one asks the service for the label (the new
  * uuid) and destroys what it finds, but `using` only if the file that the entry names is seen not to
- * have that uuid: else the header may have been written.
+ * have that uuid: else the header may have been written. What the journal parked as suspect may have
+ * been in use since: it is kept.
  */
 #include "fs/offline.h"
 
@@ -114,19 +115,42 @@ static vcf_err_t destroy_unused(struct offline *o, const struct journal_entry *e
 	return err ? err : destroy_label(ks, e->uuid);
 }
 
+/* An entry that was parked need not tell the file, nor the last state. */
+static enum carried has_carrier(const struct journal_entry *e)
+{
+	enum carried carried;
+
+	if (e->state == JOURNAL_CREATING || e->state == JOURNAL_UNUSED)
+		return CARRIED_NO;
+	carried = *e->path ? is_carried(e) : CARRIED_UNKNOWN;
+	return carried == CARRIED_NO && e->state != JOURNAL_USING ? CARRIED_UNKNOWN
+								  : carried;
+}
+
+static void say_kept(const struct journal_entry *e, const char *label)
+{
+	if (e->state == JOURNAL_SUSPECT)
+		log_warn(
+			"the secret %s is kept: it is of another machine, or of a journal "
+			"that was damaged, and may be in use",
+			label);
+	else
+		log_warn(
+			"%s: not there any more: it cannot be said whether it has the secret "
+			"%s, which is kept",
+			e->path, label);
+}
+
 static int settle_entry(void *arg, const struct journal_entry *e)
 {
-	enum carried carried = e->state == JOURNAL_USING ? is_carried(e) : CARRIED_NO;
+	enum carried carried = has_carrier(e);
 	struct offline *o = arg;
 	char label[UUID_TEXT_LEN + 1];
 	vcf_err_t err = 0;
 
 	uuid_unparse_lower(e->uuid, label);
 	if (carried == CARRIED_UNKNOWN) {
-		log_warn(
-			"%s: not there any more: it cannot be said whether it has the secret "
-			"%s, which is kept",
-			e->path, label);
+		say_kept(e, label);
 		return 0;
 	}
 	if (carried == CARRIED_NO)

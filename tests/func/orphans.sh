@@ -63,6 +63,16 @@ touch "$W/state/another/journal"
 inv two
 refused "no inventory of its other backing folder another" --hosts "$HOST" "$W/two"
 rm -r "$W/state/another"
+head -c 32768 "$BACK/i/a" >"$W/header"
+head -c 32768 /dev/urandom | dd of="$BACK/i/a" conv=notrunc status=none
+inv two
+refused "i/a on host $HOST is plaintext, or its header is destroyed" --hosts "$HOST" "$W/two"
+dd if="$W/header" of="$BACK/i/a" conv=notrunc status=none
+printf x | dd of="$BACK/i/a" bs=1 seek=5000 conv=notrunc status=none
+printf x | dd of="$BACK/i/a" bs=1 seek=21384 conv=notrunc status=none
+inv two
+refused "i/a on host $HOST is plaintext, or its header is destroyed" --hosts "$HOST" "$W/two"
+dd if="$W/header" of="$BACK/i/a" conv=notrunc status=none
 ok "not with less than the whole truth"
 
 keys orphans --json -c "$CONF" --hosts "$HOST" "$W/one" >"$W/report" 2>/dev/null || fail "the report"

@@ -84,3 +84,27 @@ fault
 equal "secrets: one more" $((before + 2)) "$(secrets)"
 pattern 1 300000 | same - "$MNT/aaaa/third"
 ok "a service that is down, or whose answer is lost"
+
+# The host's id is what its journal goes by.
+if [ "$(id -u)" = 0 ] && [ -s /etc/machine-id ] && unshare -m true 2>/dev/null; then
+	other=$W/machine-id
+	echo 0123456789abcdef0123456789abcdef >"$other"
+	cp "$BACK/aaaa/copy" "$BACK/aaaa/fourth"
+	before=$(secrets)
+	fault new lose
+	"$VMCRYPTFS" adopt --reclone -c "$CONF" "$BACK/aaaa/fourth" &
+	pid=$!
+	made() { [ "$(secrets)" -gt "$before" ]; }
+	wait_for 10 made || fail "no secret was made"
+	kill -9 $pid
+	wait $pid 2>/dev/null || true
+	fault
+	rc=0
+	# shellcheck disable=SC2016
+	unshare -m sh -c 'mount --bind "$1" /etc/machine-id; shift; exec "$@"' - "$other" \
+		"$VMCRYPTFS" adopt --reclone -c "$CONF" "$BACK/aaaa/fourth" 2>"$W/stderr" || rc=$?
+	equal "reclone on another machine" 0 $rc
+	equal "secrets: what the other machine began is kept" $((before + 2)) "$(secrets)"
+	grep -q "is kept: it is of another machine" "$W/stderr" || fail "no word: $(cat "$W/stderr")"
+	ok "the journal of another machine destroys nothing"
+fi

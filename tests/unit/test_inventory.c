@@ -172,8 +172,40 @@ START_TEST(several)
 	ck_assert_int_eq(inventory_read(inv, make("c", &other, some)), 0);
 	ck_assert_int_eq(inventory_check(inv, &d), 0);
 	ck_assert_int_eq(inventory_oldest(inv), NOW - 100);
-	two.id = "another machine";
-	ck_assert_int_eq(inventory_read(inv, make("d", &two, some)), 0);
+	ck_assert_int_eq(inventory_read(inv, make("again", &two, some)), 0);
+	ck_assert_int_eq(inventory_check(inv, &d), -EPERM);
+}
+END_TEST
+
+START_TEST(two_machines)
+{
+	auto_inventory struct inventory *inv = NULL;
+	struct made other = good;
+
+	other.folder = "g";
+	other.folders = "f,g";
+	ck_assert_int_eq(inventory_new(&inv), 0);
+	ck_assert_int_eq(inventory_read(inv, make("a", &good, some)), 0);
+	ck_assert_int_eq(inventory_read(inv, make("c", &other, some)), 0);
+	ck_assert_int_eq(inventory_check(inv, &demand), 0);
+	other.folder = "h";
+	other.id = "another machine";
+	ck_assert_int_eq(inventory_read(inv, make("d", &other, some)), 0);
+	ck_assert_int_eq(inventory_check(inv, &demand), -EPERM);
+}
+END_TEST
+
+START_TEST(unreadable)
+{
+	static const char *const lines[] = {"{\"type\":\"unreadable\",\"path\":\"a\"}",
+					    NULL};
+	auto_inventory struct inventory *inv = NULL;
+	struct inventory_demand d = demand;
+
+	ck_assert_int_eq(inventory_new(&inv), 0);
+	ck_assert_int_eq(inventory_read(inv, make("u", &good, lines)), 0);
+	ck_assert_int_eq(inventory_check(inv, &d), 0);
+	d.all_known = true;
 	ck_assert_int_eq(inventory_check(inv, &d), -EPERM);
 }
 END_TEST
@@ -339,6 +371,8 @@ Suite *unit_suite(void)
 	tcase_add_checked_fixture(tc, quiet, NULL);
 	tcase_add_loop_test(tc, whole_truth, 0, ROWS(truths));
 	tcase_add_test(tc, several);
+	tcase_add_test(tc, two_machines);
+	tcase_add_test(tc, unreadable);
 	tcase_add_loop_test(tc, answers, 0, ROWS(questions));
 	tcase_add_loop_test(tc, bad_line, 0, ROWS(bad_lines));
 	tcase_add_loop_test(tc, header, 0, ROWS(headers));
