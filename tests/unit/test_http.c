@@ -36,6 +36,8 @@ static const struct {
 	{"http://kms", NULL, "does not begin with https://", true},
 	{"http://127.0.0.1.evil.example", NULL, "does not begin with https://", true},
 	{"http://localhost.evil.example", NULL, "does not begin with https://", true},
+	{"http://127.999.0.1", NULL, "does not begin with https://", true}, /* a name */
+	{"http://127.-1.0.1", NULL, "does not begin with https://", true},
 	{"http://127.0.0.1@evil.example", NULL, "does not begin with https://", true},
 	{"ftp://kms", NULL, "does not begin with https://", true},
 	{"file:///etc/passwd", NULL, "", true},
