@@ -156,30 +156,47 @@ static bool ends_torn(int fd)
 	       pread(fd, &last, 1, st.st_size - 1) == 1 && last != '\n';
 }
 
-/* The file that has this name now. False: there is none that can be opened. */
-static bool open_file(const char *path, bool anew)
+/* Not through a link to elsewhere, and into nothing that forgets or answers (a FIFO, a tty). */
+static vcf_err_t open_regular(const char *path, int *out)
+{
+	auto_close int fd = open(path,
+				 O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY |
+					 O_NONBLOCK | O_NOFOLLOW,
+				 0600);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	*out = STEAL_FD(&fd);
+	return 0;
+}
+
+/* The file that has this name now. */
+static vcf_err_t open_file(const char *path, bool anew)
 {
 	struct stat ours, there;
+	vcf_err_t err;
 
 	if (trail.fd >= 0 && !anew && fstat(trail.fd, &ours) == 0 &&
-	    stat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+	    lstat(path, &there) == 0 && ours.st_dev == there.st_dev &&
 	    ours.st_ino == there.st_ino)
-		return true;
+		return 0;
 	if (trail.fd >= 0)
 		close(STEAL_FD(&trail.fd));
-	trail.fd = open(path,
-			O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
-			0600);
-	trail.torn = trail.fd >= 0 && ends_torn(trail.fd);
-	return trail.fd >= 0;
+	err = open_regular(path, &trail.fd);
+	trail.torn = !err && ends_torn(trail.fd);
+	return err;
 }
 
 static vcf_err_t write_file(const char *path, bool anew, const struct ring_line *l)
 {
+	vcf_err_t err = open_file(path, anew);
 	ssize_t n;
 
-	if (!open_file(path, anew))
-		return -errno;
+	if (err)
+		return err;
 	if (trail.torn && write(trail.fd, "\n", 1) != 1)
 		return -errno;
 	trail.torn = false;

@@ -72,6 +72,10 @@ static size_t escape(char out[8], size_t *out_len, const unsigned char *p)
 	} else if (*p < 0x80) {
 		out[0] = (char)*p;
 		*out_len = 1;
+	} else if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) {
+		/* U+0080 to U+009F, more control characters: some terminals obey them */
+		len = 2;
+		*out_len = (size_t)snprintf(out, 8, "\\u%04x", p[1]);
 	} else if ((len = utf8_len(p))) {
 		memcpy(out, p, len);
 		*out_len = len;

@@ -17,7 +17,9 @@ struct http {
 	const char *service;
 	struct http_options o;
 	char endpoints[HTTP_ENDPOINTS_MAX][HTTP_URL_MAX];
-	size_t endpoint_cnt, current;
+	size_t endpoint_cnt;
+	size_t current; /* whose turn it is */
+	size_t asked;	/* who had the last request: texts name this one */
 	char client_key[CREDENTIAL_PATH_MAX], client_cert[CREDENTIAL_PATH_MAX];
 	CURL *curl;
 	struct lockbuf *body; /* of the last reply */
@@ -240,7 +242,7 @@ void http_free(struct http *h)
 
 const char *http_endpoint(const struct http *h)
 {
-	return h->endpoints[h->current];
+	return h->endpoints[h->asked];
 }
 
 void http_forget(struct http *h)
@@ -394,6 +396,7 @@ static vcf_err_t attempt(struct http *h, const struct http_request *q,
 	int n;
 
 	*sent = false;
+	h->asked = h->current;
 	n = snprintf(url, sizeof(url), "%s%s", http_endpoint(h), q->path);
 	if (n >= (int)sizeof(url) || make_headers(&headers, q))
 		return helper_fail(f, KEY_INVALID, "a request to %s cannot be made",
@@ -430,14 +433,15 @@ static bool endpoint_failed(vcf_err_t err, const struct http_reply *r,
 static void turn(struct http *h, vcf_err_t err, const struct http_reply *r,
 		 const struct helper_failure *f)
 {
-	const char *old = http_endpoint(h);
+	const char *next;
 
 	h->current = (h->current + 1) % h->endpoint_cnt;
+	next = h->endpoints[h->current];
 	if (err)
-		helper_log("%s; going on with %s", f->text, http_endpoint(h));
+		helper_log("%s; going on with %s", f->text, next);
 	else
-		helper_log("%s answers %d; going on with %s", old, r->status,
-			   http_endpoint(h));
+		helper_log("%s answers %d; going on with %s", http_endpoint(h), r->status,
+			   next);
 }
 
 vcf_err_t http_do(struct http *h, const struct http_request *q, struct http_reply *r,

@@ -75,7 +75,7 @@ NODISCARD vcf_err_t http_new(struct http **out, const char *service, const char 
 /* Ends the connection, wipes and frees; NULL is allowed. */
 void http_free(struct http *h);
 
-/* The endpoint that the next request goes to. */
+/* The endpoint that the last request went to, for texts; before any, the first. */
 const char *http_endpoint(const struct http *h);
 
 struct http_header {

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,11 +20,12 @@ static void part_free(char **p)
 /* Names that can only mean this machine. curl itself never asks DNS for localhost. */
 static bool is_loopback(const char *host)
 {
-	int a, b, c, end = 0;
+	struct in_addr v4;
 
 	if (strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0)
 		return true;
-	return sscanf(host, "127.%3d.%3d.%3d%n", &a, &b, &c, &end) == 3 && !host[end];
+	/* Anything that is no address would be asked of DNS. */
+	return inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127;
 }
 
 static bool has_part(CURLU *u, CURLUPart part)

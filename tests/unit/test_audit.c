@@ -36,6 +36,9 @@ static const struct {
 	{"a\nb\tc\x01\x7f", "a\\u000ab\\u0009c\\u0001\\u007f"},
 	{"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80",
 	 "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"},
+	{"\xc2\x9b"
+	 "2J\xc2\xa0",
+	 "\\u009b2J\xc2\xa0"}, /* CSI, as some terminals take it */
 	{"\xff", "\\udcff"},
 	{"\xc3", "\\udcc3"},				      /* cut */
 	{"\xc3(", "\\udcc3("},				      /* no continuation */
@@ -252,6 +255,39 @@ START_TEST(full)
 }
 END_TEST
 
+/* What somebody put in the file's place gets nothing, and the line comes once it is gone. */
+static const char *const places[] = {"symlink", "fifo", "folder"};
+
+static int put_in_place(const char *kind)
+{
+	if (strcmp(kind, "symlink") == 0)
+		return symlink(rotated, path);
+	return strcmp(kind, "fifo") == 0 ? mkfifo(path, 0666) : mkdir(path, 0700);
+}
+
+START_TEST(no_file)
+{
+	int ring = -1;
+	uint64_t waiting, lost;
+
+	start(&ring, NULL);
+	unlink(path);
+	unlink(rotated);
+	ck_assert_int_eq(put_in_place(places[_i]), 0);
+	file_at(path);
+	event("line");
+	usleep(50 * 1000);
+	audit_counts(&waiting, &lost);
+	ck_assert_uint_eq(waiting, 1);
+	ck_assert_int_lt(access(rotated, F_OK), 0);
+	ck_assert_int_eq(remove(path), 0);
+	event("next"); /* it does not wait for its second */
+	wait_lines(path, "\"path\":\"line\"", 1);
+	audit_stop();
+	close(ring);
+}
+END_TEST
+
 /* A /dev of its own with a socket "log". -1 where that is not allowed. */
 static int own_syslog(void)
 {
@@ -319,6 +355,7 @@ Suite *unit_suite(void)
 	tcase_add_test(t, rotation);
 	tcase_add_test(t, full);
 	tcase_add_test(t, inherited);
+	tcase_add_loop_test(t, no_file, 0, ROWS(places));
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -2,10 +2,14 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "crypto/keys/credential.h"
@@ -36,6 +40,8 @@ static const struct {
 	{"http://kms", NULL, "does not begin with https://", true},
 	{"http://127.0.0.1.evil.example", NULL, "does not begin with https://", true},
 	{"http://localhost.evil.example", NULL, "does not begin with https://", true},
+	{"http://127.999.0.1", NULL, "does not begin with https://", true}, /* a name */
+	{"http://127.-1.0.1", NULL, "does not begin with https://", true},
 	{"http://127.0.0.1@evil.example", NULL, "does not begin with https://", true},
 	{"ftp://kms", NULL, "does not begin with https://", true},
 	{"file:///etc/passwd", NULL, "", true},
@@ -303,6 +309,90 @@ START_TEST(statuses)
 }
 END_TEST
 
+/* --- endpoints --- */
+
+static int listen_on(unsigned int *port)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET,
+				.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(a);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&a, len), 0);
+	ck_assert_int_eq(listen(fd, 4), 0);
+	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+	*port = ntohs(a.sin_port);
+	return fd;
+}
+
+/* A process that answers each connection to fd in the same way, until it is killed. */
+static pid_t answer_with(int fd, int other, const char *reply)
+{
+	char request[4096];
+	pid_t pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (pid)
+		return pid;
+	alarm(20);
+	close(other);
+	for (;;) {
+		int c = accept(fd, NULL, NULL);
+
+		if (read(c, request, sizeof(request)) < 0 ||
+		    write(c, reply, strlen(reply)) < 0)
+			_exit(1);
+		close(c);
+	}
+}
+
+static const struct {
+	const char *method;
+	size_t first, next; /* whose reply it is, and whose turn it is then */
+} turn_rows[] = {
+	{"POST", 0, 1}, /* the other one may not be asked, too */
+	{"GET", 1, 0},
+};
+
+/* The text blames the one that answered, not the one whose turn is next. */
+START_TEST(blame)
+{
+	struct http_options o = {.insecure_loopback = true};
+	struct http_request q = {.method = turn_rows[_i].method, .path = "/x"};
+	char both[160], want[2][64];
+	struct helper_failure f = {0};
+	struct http *h = NULL;
+	struct http_reply r;
+	unsigned int port[2];
+	int fd[2] = {listen_on(&port[0]), listen_on(&port[1])};
+	pid_t pid[2];
+
+	for (int i = 0; i < 2; i++) {
+		pid[i] = answer_with(fd[i], fd[!i],
+				     "HTTP/1.1 503 No\r\nContent-Length: 0\r\n"
+				     "Connection: close\r\n\r\n");
+		snprintf(want[i], sizeof(want[i]), "http://127.0.0.1:%u", port[i]);
+	}
+	snprintf(both, sizeof(both), "%s,%s", want[0], want[1]);
+	ck_assert_int_eq(http_new(&h, "Service", "endpoint", both, &o, &f), 0);
+	ck_assert_int_eq(http_do(h, &q, &r, &f), 0);
+	ck_assert_int_eq(r.status, 503);
+	ck_assert_int_ne(http_fail_status(h, &r, "a thing", &f), 0);
+	ck_assert_ptr_eq(strstr(f.text, want[turn_rows[_i].first]), f.text);
+	ck_assert_str_eq(http_endpoint(h), want[turn_rows[_i].first]);
+	kill(pid[turn_rows[_i].next], SIGKILL);
+	close(fd[turn_rows[_i].next]);
+	q.method = "POST";
+	waitpid(pid[turn_rows[_i].next], NULL, 0);
+	ck_assert_int_eq(http_do(h, &q, &r, &f), 0); /* refused: not sent, so the other */
+	ck_assert_str_eq(http_endpoint(h), want[turn_rows[_i].first]);
+	kill(pid[turn_rows[_i].first], SIGKILL);
+	waitpid(pid[turn_rows[_i].first], NULL, 0);
+	close(fd[turn_rows[_i].first]);
+	http_free(h);
+}
+END_TEST
+
 /* --- locked buffers --- */
 
 static const struct {
@@ -465,6 +555,7 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(t, texts, 0, ROWS(text_rows));
 	tcase_add_loop_test(t, json, 0, ROWS(json_rows));
 	tcase_add_loop_test(t, statuses, 0, ROWS(status_rows));
+	tcase_add_loop_test(t, blame, 0, ROWS(turn_rows));
 	tcase_add_loop_test(t, buffers, 0, ROWS(buf_rows));
 	tcase_add_loop_test(t, credentials, 0, ROWS(cred_rows));
 	tcase_add_loop_test(t, credential_places, 0, ROWS(bad_places));
