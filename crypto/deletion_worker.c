@@ -202,6 +202,10 @@ static void failed(struct deletion_queue *q, const struct journal_entry *e, vcf_
 	put_off(q, e->id);
 	if (err == -ECANCELED)
 		return;
+	if (err == -EAGAIN) { /* too many renames while it looked: nobody's fault */
+		log_info("%s: whether its secret is in use cannot be seen yet", e->path);
+		return;
+	}
 	if (note_failure(q, err, text))
 		log_warn("%s: its secret %s at %s cannot be destroyed yet: %s%s%s; it is "
 			 "tried again",
