@@ -40,7 +40,10 @@ sed -i "s|^helper = .*|helper = $program|; /^\[file\]/,\$d" "$CONF"
 vcf_config <<-CONFIG
 	reserve = 0
 	destroy-delay = 0
+	destroy-rate = 60000
 	linger = 0
+	[audit]
+	file = $W/audit
 	[barbican]
 CONFIG
 printf '%s\n' "${app[@]}" | vcf_config
@@ -55,6 +58,15 @@ begun=$SECONDS
 # shellcheck disable=SC2016
 each '[ "$(cat "$f")" = "this is $f" ]' || fail "contents"
 ok "$images images read in $((SECONDS - begun)) s"
+. "$services/leaks.lib.sh"
+for name in app node; do
+	needle "$name" <"$CRED/$name"
+done
+image_needle secret "$program" "$(key_id_of "$BACK/disk1")" "${app[@]}"
+[ "$(cat "$MNT/disk1")" = "this is $MNT/disk1" ] || fail "disk1"
+no_leaks "$program" "$W/audit"
+[ "$(grep -c '"event":"created"' "$W/audit")" = "$images" ] || fail "created in the audit trail"
+ok "no secret, no password where others could find it"
 begun=$SECONDS
 # shellcheck disable=SC2016
 each 'rm "$f"'
