@@ -3,28 +3,23 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "fs/keysop.h"
+#include "fs/listener.h"
 #include "fs/mountpoint.h"
 #include "util/cleanup.h"
 #include "util/io.h"
 #include "util/log.h"
 
-enum { REQUEST_MAX = 64 * 1024 * 1024, PATIENCE_S = 10, PIECE = 65536 };
+enum { REQUEST_MAX = 64 * 1024 * 1024, PIECE = 65536 };
 
 struct keysctl {
 	struct server *sv;
-	int fd;
-	char path[108];
-	pthread_t thread;
-	bool started;
+	struct listener *listener;
 };
 
 vcf_err_t keysctl_path(char *dst, size_t room, const char *runtime,
@@ -42,54 +37,6 @@ vcf_err_t keysctl_path(char *dst, size_t room, const char *runtime,
 	len = strlen(path);
 	if (len < 5 || snprintf(dst, room, "%.*s.keys", (int)len - 5, path) >= (int)room)
 		return -ENAMETOOLONG;
-	return 0;
-}
-
-static vcf_err_t set_address(struct sockaddr_un *addr, const char *path)
-{
-	*addr = (struct sockaddr_un){.sun_family = AF_UNIX};
-	if (strlen(path) >= sizeof(addr->sun_path))
-		return -ENAMETOOLONG;
-	memcpy(addr->sun_path, path, strlen(path) + 1);
-	return 0;
-}
-
-static void set_patience(int fd, int option, time_t seconds)
-{
-	const struct timeval limit = {.tv_sec = seconds};
-
-	setsockopt(fd, SOL_SOCKET, option, &limit, sizeof(limit));
-}
-
-/* All that comes until the other side ends, with a NUL. */
-static vcf_err_t read_all(int fd, char **out)
-{
-	auto_free char *buf = NULL;
-	size_t len = 0, room = 0;
-
-	for (;;) {
-		ssize_t n;
-
-		if (len + 1 >= room) {
-			char *p;
-
-			room = room ? 2 * room : PIECE;
-			p = room > REQUEST_MAX ? NULL : realloc(buf, room);
-			if (!p)
-				return -ENOMEM;
-			buf = p;
-		}
-		n = read(fd, buf + len, room - len - 1);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			break;
-		len += (size_t)n;
-	}
-	buf[len] = '\0';
-	*out = STEAL_PTR(&buf);
 	return 0;
 }
 
@@ -115,7 +62,7 @@ static vcf_err_t serve(const struct keysctl *k, int client)
 	struct json_object *request;
 	FILE *to;
 	int fd;
-	vcf_err_t err = read_all(client, &text);
+	vcf_err_t err = io_read_all(client, REQUEST_MAX, &text);
 
 	if (err)
 		return err;
@@ -134,74 +81,29 @@ static vcf_err_t serve(const struct keysctl *k, int client)
 	return err;
 }
 
-static void answer(const struct keysctl *k, int client)
+static void answer(void *arg, int client)
 {
-	vcf_err_t err = is_allowed(client) ? 0 : -EACCES;
+	vcf_err_t err = is_allowed(client) ? serve(arg, client) : -EACCES;
 
-	set_patience(client, SO_RCVTIMEO, PATIENCE_S);
-	set_patience(client, SO_SNDTIMEO, PATIENCE_S);
-	if (!err)
-		err = serve(k, client);
 	if (err)
 		log_dbg("keys: a request was not answered: %s", strerror(-err));
-	close(client);
-}
-
-static void *loop(void *arg)
-{
-	struct keysctl *k = arg;
-
-	for (;;) {
-		int fd = accept4(k->fd, NULL, NULL, SOCK_CLOEXEC);
-
-		if (fd >= 0)
-			answer(k, fd);
-		else if (errno == EINVAL)
-			return NULL; /* shut down */
-		else if (errno != EINTR && errno != ECONNABORTED)
-			sleep(1); /* no descriptors or memory just now */
-	}
-}
-
-static vcf_err_t bind_socket(struct keysctl *k)
-{
-	struct sockaddr_un addr;
-	vcf_err_t err = set_address(&addr, k->path);
-	mode_t old;
-	int rc;
-
-	if (!err)
-		err = io_check_folder_of(k->path);
-	if (err)
-		return err;
-	k->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (k->fd < 0)
-		return -errno;
-	unlink(k->path); /* ours or nobody's: the journal's lock says so */
-	old = umask(0177);
-	rc = bind(k->fd, (struct sockaddr *)&addr, sizeof(addr));
-	umask(old);
-	return rc < 0 || listen(k->fd, 4) < 0 ? -errno : 0;
 }
 
 vcf_err_t keysctl_listen(struct keysctl **out, struct server *sv)
 {
 	struct keysctl *k = calloc(1, sizeof(*k));
+	char path[PATH_MAX] = "";
 	vcf_err_t err;
 
 	if (!k)
 		return -ENOMEM;
 	k->sv = sv;
-	k->fd = -1;
-	err = keysctl_path(k->path, sizeof(k->path), sv->cfg->runtime_directory,
+	err = keysctl_path(path, sizeof(path), sv->cfg->runtime_directory,
 			   sv->cfg->mountpoint);
 	if (!err)
-		err = bind_socket(k);
-	if (!err)
-		err = -pthread_create(&k->thread, NULL, loop, k);
-	k->started = !err;
+		err = listener_new(&k->listener, path, answer, k);
 	if (err) {
-		log_err("%s: the socket for keys cannot be made: %s", k->path,
+		log_err("%s: the socket for keys cannot be made: %s", path,
 			strerror(-err));
 		keysctl_close(k);
 		return err;
@@ -212,14 +114,7 @@ vcf_err_t keysctl_listen(struct keysctl **out, struct server *sv)
 
 void keysctl_close(struct keysctl *k)
 {
-	if (k->fd >= 0)
-		shutdown(k->fd, SHUT_RDWR);
-	if (k->started)
-		pthread_join(k->thread, NULL);
-	if (k->fd >= 0) {
-		unlink(k->path);
-		close(k->fd);
-	}
+	listener_free(k->listener);
 	free(k);
 }
 
@@ -250,16 +145,13 @@ static vcf_err_t copy_answer(int fd, FILE *to)
 
 vcf_err_t keysctl_call(const char *path, struct json_object *request, FILE *to)
 {
-	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	auto_close int fd = listener_connect(path, 0);
 	const char *text =
 		json_object_to_json_string_ext(request, JSON_C_TO_STRING_PLAIN);
-	struct sockaddr_un addr;
-	vcf_err_t err = fd < 0 ? -errno : set_address(&addr, path);
+	vcf_err_t err;
 
-	if (err)
-		return err;
-	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-		return -errno;
+	if (fd < 0)
+		return fd;
 	err = io_write_full(fd, text, strlen(text));
 	if (!err && shutdown(fd, SHUT_WR) < 0)
 		err = -errno;

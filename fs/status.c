@@ -4,9 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <uuid/uuid.h>
 
@@ -19,6 +17,7 @@
 #include "fs/imagetable.h"
 #include "fs/keyset.h"
 #include "fs/keysop.h"
+#include "fs/listener.h"
 #include "fs/mountpoint.h"
 #include "fs/promote.h"
 #include "fs/statusfile.h"
@@ -26,16 +25,14 @@
 #include "util/io.h"
 #include "util/log.h"
 
-enum { REPLY_MAX = 64 * 1024 * 1024, QUEUE_LISTED = 1000 };
+enum { REPLY_MAX = 64 * 1024 * 1024, QUEUE_LISTED = 1000, PATIENCE_S = 10 };
 
 struct status_socket {
 	struct server *sv;
 	const struct session *session;
-	int fd;
+	struct listener *listener;
 	char path[108];
 	char link[108]; /* in the default folder, "" if that is where the socket is */
-	pthread_t thread;
-	bool started;
 };
 
 static void add_str(struct json_object *o, const char *key, const char *value)
@@ -257,56 +254,14 @@ static struct json_object *describe(const struct status_socket *s)
 	return o;
 }
 
-static void answer(const struct status_socket *s, int fd)
+static void answer(void *arg, int client)
 {
-	const struct timeval limit = {.tv_sec = 5}; /* a client that does not read */
-	struct json_object *o = describe(s);
+	struct json_object *o = describe(arg);
 	const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
 
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	if (io_write_full(fd, text, strlen(text)))
+	if (io_write_full(client, text, strlen(text)))
 		log_dbg("status: the client left");
 	json_object_put(o);
-	close(fd);
-}
-
-static void *status_loop(void *arg)
-{
-	struct status_socket *s = arg;
-
-	for (;;) {
-		int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC);
-
-		if (fd >= 0)
-			answer(s, fd);
-		else if (errno == EINVAL)
-			return NULL; /* shut down */
-		else if (errno != EINTR && errno != ECONNABORTED)
-			sleep(1); /* no descriptors or memory just now */
-	}
-}
-
-static vcf_err_t bind_socket(struct status_socket *s)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	mode_t old;
-	vcf_err_t err;
-	int rc;
-
-	err = io_check_folder_of(s->path);
-	if (err)
-		return err;
-	memcpy(addr.sun_path, s->path, sizeof(addr.sun_path));
-	s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (s->fd < 0)
-		return -errno;
-	unlink(s->path); /* ours or nobody's: the journal's lock says that no other daemon lives */
-	old = umask(0177);
-	rc = bind(s->fd, (struct sockaddr *)&addr, sizeof(addr));
-	umask(old);
-	if (rc < 0 || listen(s->fd, 8) < 0)
-		return -errno;
-	return 0;
 }
 
 /*
@@ -337,16 +292,12 @@ vcf_err_t status_listen(struct status_socket **out, struct server *sv,
 		return -ENOMEM;
 	s->sv = sv;
 	s->session = session;
-	s->fd = -1;
 	if (mkdir(sv->cfg->runtime_directory, 0755) < 0 && errno != EEXIST)
 		log_dbg("%s: %s", sv->cfg->runtime_directory, strerror(errno));
 	err = mountpoint_socket(s->path, sizeof(s->path), sv->cfg->runtime_directory,
 				sv->cfg->mountpoint);
 	if (!err)
-		err = bind_socket(s);
-	if (!err)
-		err = -pthread_create(&s->thread, NULL, status_loop, s);
-	s->started = !err;
+		err = listener_new(&s->listener, s->path, answer, s);
 	if (!err)
 		leave_link(s);
 	if (err) {
@@ -361,65 +312,18 @@ vcf_err_t status_listen(struct status_socket **out, struct server *sv,
 
 void status_close(struct status_socket *s)
 {
-	if (s->fd >= 0)
-		shutdown(s->fd, SHUT_RDWR);
-	if (s->started)
-		pthread_join(s->thread, NULL);
 	if (s->link[0])
 		unlink(s->link);
-	if (s->fd >= 0) {
-		unlink(s->path);
-		close(s->fd);
-	}
+	listener_free(s->listener);
 	free(s);
-}
-
-static vcf_err_t read_all(int fd, char **out)
-{
-	auto_free char *buf = NULL;
-	size_t len = 0, room = 0;
-
-	for (;;) {
-		ssize_t n;
-
-		if (len + 1 >= room) {
-			char *p;
-
-			room = room ? 2 * room : 65536;
-			p = room > REPLY_MAX ? NULL : realloc(buf, room);
-			if (!p)
-				return -ENOMEM;
-			buf = p;
-		}
-		n = read(fd, buf + len, room - len - 1);
-		if (n < 0)
-			return -errno;
-		if (!n)
-			break;
-		len += (size_t)n;
-	}
-	buf[len] = '\0';
-	*out = STEAL_PTR(&buf);
-	return 0;
 }
 
 vcf_err_t status_read(struct json_object **out, const char *socket_path)
 {
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	const struct timeval limit = {.tv_sec = 10};
-	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	auto_close int fd = listener_connect(socket_path, PATIENCE_S);
 	auto_free char *text = NULL;
-	vcf_err_t err;
+	vcf_err_t err = fd < 0 ? fd : io_read_all(fd, REPLY_MAX, &text);
 
-	if (fd < 0)
-		return -errno;
-	if (strlen(socket_path) >= sizeof(addr.sun_path))
-		return -ENAMETOOLONG;
-	strncpy(addr.sun_path, socket_path, sizeof(addr.sun_path) - 1);
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-		return -errno;
-	err = read_all(fd, &text);
 	if (err)
 		return err;
 	*out = json_tokener_parse(text);

@@ -3,9 +3,14 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "util/cleanup.h"
+
+enum { READ_PIECE = 64 * 1024 };
 
 ssize_t io_pread_full(int fd, void *buf, size_t len, off_t off)
 {
@@ -78,6 +83,38 @@ vcf_err_t io_check_folder_of(const char *path)
 	if ((st.st_uid && st.st_uid != geteuid()) || st.st_mode & (S_IWGRP | S_IWOTH))
 		return -EPERM;
 	return 0;
+}
+
+vcf_err_t io_read_all(int fd, size_t max, char **out)
+{
+	auto_free char *buf = malloc(READ_PIECE);
+	size_t len = 0, room = READ_PIECE;
+
+	while (buf) {
+		ssize_t n = read(fd, buf + len, room - len - 1);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		len += (size_t)n;
+		if (!n) {
+			buf[len] = '\0';
+			*out = STEAL_PTR(&buf);
+			return 0;
+		}
+		if (len > max)
+			return -EMSGSIZE;
+		if (len + 1 == room) {
+			char *p = realloc(buf, 2 * room);
+
+			if (!p)
+				return -ENOMEM;
+			buf = p;
+			room *= 2;
+		}
+	}
+	return -ENOMEM;
 }
 
 bool io_is_zero(const void *buf, size_t len)

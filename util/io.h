@@ -22,6 +22,12 @@ NODISCARD vcf_err_t io_pwrite_full(int fd, const void *buf, size_t len, off_t of
 NODISCARD vcf_err_t io_write_full(int fd, const void *buf, size_t len);
 
 /*
+ * Reads up to the end of a pipe or socket; a NUL is put behind. *out is the caller's, to free().
+ * -EMSGSIZE: more than max bytes.
+ */
+NODISCARD vcf_err_t io_read_all(int fd, size_t max, char **out);
+
+/*
  * 0 if the folder that holds `path` is ours or root's and nobody else may write to it: -EPERM if
  * not, -ENOTDIR, -errno. For files that somebody could otherwise exchange.
  */
