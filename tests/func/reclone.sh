@@ -85,6 +85,26 @@ equal "secrets: one more" $((before + 2)) "$(secrets)"
 pattern 1 300000 | same - "$MNT/aaaa/third"
 ok "a service that is down, or whose answer is lost"
 
+# The image is opened, and another removed, while the key service takes its time.
+cp "$BACK/aaaa/copy" "$BACK/aaaa/opened"
+cp "$BACK/aaaa/copy" "$BACK/aaaa/removed"
+before=$(secrets)
+fault new delay=2
+must_fail_with "a daemon has it open" reclone "$BACK/aaaa/opened" &
+first=$!
+sleep 1
+exec 9<"$MNT/aaaa/opened"
+wait $first || fail "reclone of an image that was opened meanwhile"
+exec 9<&-
+must_fail_with "Stale file handle" reclone "$BACK/aaaa/removed" &
+first=$!
+sleep 1
+rm "$BACK/aaaa/removed"
+wait $first || fail "reclone of a file that went meanwhile"
+fault
+equal "secrets: nothing is left of what failed" "$before" "$(secrets)"
+ok "what happens to the file meanwhile"
+
 # The host's id is what its journal goes by.
 if [ "$(id -u)" = 0 ] && [ -s /etc/machine-id ] && unshare -m true 2>/dev/null; then
 	other=$W/machine-id
