@@ -320,7 +320,7 @@ vcf_err_t reserve_take(struct reserve *r, struct reserved *out, reserve_ready_fn
 {
 	auto_free struct reserve_taker *t = malloc(sizeof(*t));
 	SCOPED_LOCK(&r->lock);
-	struct reserve_item *it = r->ready;
+	struct reserve_item *it = r->retired ? NULL : r->ready;
 
 	if (it) {
 		r->ready = it->next;
@@ -330,7 +330,7 @@ vcf_err_t reserve_take(struct reserve *r, struct reserved *out, reserve_ready_fn
 		free(it);
 		return 0;
 	}
-	if (r->closing)
+	if (r->closing || r->retired)
 		return -ECANCELED;
 	if (clock_now_ms() < r->refuse_until_ms)
 		return r->last_err;
@@ -348,6 +348,13 @@ vcf_err_t reserve_take(struct reserve *r, struct reserved *out, reserve_ready_fn
 vcf_err_t reserve_using(struct reserve *r, const struct reserved *res, uint64_t dev,
 			uint64_t ino, const char *path)
 {
+	struct journal_entry e;
+	vcf_err_t err = journal_get(r->journal, res->journal_id, &e);
+
+	if (!err && e.state != JOURNAL_UNUSED)
+		err = -ESTALE; /* of a retired reserve: the next one gave it away */
+	if (err)
+		return err;
 	return journal_set_using(r->journal, res->journal_id, dev, ino, path);
 }
 
@@ -363,12 +370,21 @@ void reserve_used(struct reserve *r, struct reserved *res)
 	secret_free(STEAL_PTR(&res->secret));
 }
 
+static bool is_retired(struct reserve *r)
+{
+	SCOPED_LOCK(&r->lock);
+
+	return r->retired;
+}
+
 void reserve_put_back(struct reserve *r, struct reserved *res)
 {
 	struct reserve_item *it = reserve_item_new(r, STEP_GET);
 	struct journal_entry e;
 	vcf_err_t err = it ? journal_get(r->journal, res->journal_id, &e) : -ENOMEM;
 
+	if (!err && is_retired(r))
+		err = -ECANCELED; /* the entry may be another reserve's by now */
 	if (!err && e.state != JOURNAL_UNUSED)
 		err = journal_set(r->journal, res->journal_id, JOURNAL_UNUSED, NULL, 0);
 	if (err) {
@@ -391,6 +407,15 @@ void reserve_set_target(struct reserve *r, unsigned int target)
 	SCOPED_LOCK(&r->lock);
 
 	r->target = target;
+	pthread_cond_signal(&r->wake);
+}
+
+void reserve_retire(struct reserve *r)
+{
+	SCOPED_LOCK(&r->lock);
+
+	r->retired = true;
+	r->target = 0;
 	pthread_cond_signal(&r->wake);
 }
 

@@ -56,6 +56,12 @@ NODISCARD vcf_err_t reserve_new_timed(struct reserve **out, struct keyservice *k
 void reserve_set_target(struct reserve *r, unsigned int target);
 
 /*
+ * Its service is not configured any more: nothing is given (-ECANCELED) or made from now on. What is
+ * unused stays noted; another reserve may take it up, as if this one had died.
+ */
+void reserve_retire(struct reserve *r);
+
+/*
  * Takes a secret. 0: *out is the caller's. -EINPROGRESS: none is ready; one is being made
  * and ready(arg, err) will be called once from another thread (it may be before this call
  * returns), without locks held, after which the caller tries again (err 0) or gives up
@@ -66,7 +72,8 @@ typedef void reserve_ready_fn(void *arg, vcf_err_t err);
 NODISCARD vcf_err_t reserve_take(struct reserve *r, struct reserved *out,
 				 reserve_ready_fn *ready, void *arg);
 
-/* Journals that the container at `path` (dev, ino) is about to carry it; syncs. */
+/* Journals that the container at `path` (dev, ino) is about to carry it; syncs. -ESTALE, -ENOENT:
+ * another one does. */
 NODISCARD vcf_err_t reserve_using(struct reserve *r, const struct reserved *res,
 				  uint64_t dev, uint64_t ino, const char *path);
 

@@ -77,6 +77,7 @@ struct reserve {
 	unsigned int target;		     /* (l) */
 	atomic_uint refs;	    /* (a) the owner's, and one a call under way */
 	bool closing;		    /* (l) */
+	bool retired;		    /* (l) */
 	struct reserve_item *queue; /* (l) for the worker */
 	struct reserve_item *ready; /* (l) */
 	unsigned int ready_cnt;	    /* (l) */

@@ -11,7 +11,8 @@
  *   unreadable path: neither is known. Plaintext, or an image whose header was overwritten: any
  *              secret may be the one that its header needs when it is put back from a backup
  *   site       uuid, service, key_id: the secret of derived images
- *   journal    an entry (keysop_entry()): on its way in or out. One that is due and that a
+ *   journal    an entry (keysop_entry()): on its way in or out, also of commands like adopt that were
+ *              cut short. One that is due and that a
  *              controller is to destroy has "reap": true and, if one was saved, "header":
  *              [[OFFSET,BASE64]...], what is not zero of the saved header
  *

@@ -412,7 +412,7 @@ static vcf_err_t change(struct server *sv, struct keyset *s, const struct config
 static void retire(struct keyset *s)
 {
 	s->retired = true;
-	reserve_set_target(s->reserve, 0);
+	reserve_retire(s->reserve);
 	keyservice_shutdown(s->keys);
 }
 

@@ -129,7 +129,8 @@ static int walk_file(void *arg, const struct treescan_file *f)
 
 	if (w->sv && w->sv->stopping)
 		return -ECANCELED;
-	if (!rules_is_image(f->cls))
+	/* one that was copied to a passthrough place needs its secret, too */
+	if (!rules_is_image(f->cls) && f->peek.kind != PEEK_CONTAINER)
 		return 0;
 	if (f->err)
 		return f->err == -ENOENT ? 0 : f->err; /* unknown is not unused */

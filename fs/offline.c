@@ -435,6 +435,19 @@ static vcf_err_t note_using(void *arg)
 				 n->f->path);
 }
 
+/*
+ * The key service may have taken its time: is the file still there, and nobody's? From here on a
+ * daemon's opens find the old header or the new one.
+ */
+static vcf_err_t look_again(const struct fresh *n)
+{
+	struct stat st;
+
+	if (fstat(n->f->fd, &st) < 0)
+		return -errno;
+	return st.st_nlink ? check_daemons(n->o->runtime, &st) : -ESTALE;
+}
+
 static vcf_err_t write_header(struct fresh *n, enum rekey_outcome *outcome)
 {
 	auto_rekey struct rekey *r = NULL;
@@ -446,8 +459,10 @@ static vcf_err_t write_header(struct fresh *n, enum rekey_outcome *outcome)
 	vcf_err_t err;
 
 	memcpy(p.uuid, n->entry.uuid, UUID_LEN);
+	err = look_again(n);
 	/* one that was mended as it was loaded */
-	err = container_write_mended(n->f->c, n->f->fd);
+	if (!err)
+		err = container_write_mended(n->f->c, n->f->fd);
 	if (!err)
 		err = container_rekey(&r, n->f->c, &p, n->f->path);
 	return err ? err : container_write_rekeyed(r, n->f->fd, note_using, n, outcome);
@@ -490,7 +505,7 @@ vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
 		       container_subject(f->c)->uuid_text, n.key_id);
 	if (err)
 		fprintf(stderr, "vmcryptfs %s: %s: %s%s\n", o->command, f->path,
-			strerror(-err),
+			err == -EBUSY ? refusal(err) : strerror(-err),
 			outcome == REKEY_OLD ? "; it is as it was"
 			: outcome == REKEY_NEW
 				? "; the next open completes the change"

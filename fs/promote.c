@@ -26,6 +26,7 @@
 #include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -440,6 +441,12 @@ static vcf_err_t complete(struct promotion *m, struct image_entry *e, struct con
 	return err;
 }
 
+/* A command that changes the header has it locked (offline.c); not all file systems can. */
+static vcf_err_t lock_file(int fd)
+{
+	return flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK ? -EAGAIN : 0;
+}
+
 /* The entry is ours: the header is read again, by now it may be another one. */
 static vcf_err_t change(struct promotion *m, struct image_entry *e,
 			enum rekey_outcome *outcome)
@@ -451,7 +458,9 @@ static vcf_err_t change(struct promotion *m, struct image_entry *e,
 
 	if (fd < 0)
 		return fd;
-	err = load(m, fd, &c, &mended);
+	err = lock_file(fd);
+	if (!err)
+		err = load(m, fd, &c, &mended);
 	if (!c)
 		return err;
 	err = unlock(m, c);

@@ -152,7 +152,7 @@ static int visit_file(const struct walk *w, const char *name, const char *path,
 
 	if (w->rules)
 		f.cls = rules_class(w->rules, path);
-	if (w->rules && rules_is_image(f.cls) && peek_file(w, name, &f))
+	if (w->rules && (w->all || rules_is_image(f.cls)) && peek_file(w, name, &f))
 		return 0;
 	return w->fn(w->arg, &f);
 }

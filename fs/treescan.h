@@ -19,7 +19,7 @@ struct treescan_file {
 	const char *path; /* relative to the root */
 	enum file_class cls;
 	struct stat st;
-	struct peek peek; /* not filled for passthrough files */
+	struct peek peek; /* treescan(): not filled for passthrough files */
 	vcf_err_t err;	  /* the file could not be read (then peek is not filled) */
 };
 
@@ -34,8 +34,8 @@ NODISCARD vcf_err_t treescan(int rootfd, const struct rules *r,
 
 /*
  * The same for those who must not miss a file: what cannot be looked at ends the walk with its
- * error, and file systems mounted below are walked, too. Without rules (NULL) files are only
- * named: no class, no peek.
+ * error, passthrough files are peeked at, and file systems mounted below are walked, too. Without
+ * rules (NULL) files are only named: no class, no peek.
  */
 NODISCARD vcf_err_t treescan_all(int rootfd, const struct rules *r,
 				 int (*fn)(void *arg, const struct treescan_file *f),

@@ -6,7 +6,7 @@
 need_fuse
 vcf_setup
 vcf_faulty_helper
-sed -i "s|^\[key-service\]|site = here\n[rules]\nbind = ^(i[0-9])/\n&|" "$CONF"
+sed -i "s|^\[key-service\]|site = here\n[rules]\nbind = ^(i[0-9])/\npassthrough = archive/**\n&|" "$CONF"
 now=(-o key-service.reserve=0 -o key-service.destroy-delay=0 -o key-service.linger=0)
 vcf_mount "${now[@]}"
 
@@ -141,6 +141,13 @@ cp "$BACK/i1/victim" "$BACK/i1/copy"
 rm "$MNT/i1/victim"
 wait_for 10 said 'i1/victim.*not destroyed: a container .* uses it' || fail "not seen that a copy uses it"
 equal "the copy" "content victim" "$(cat "$MNT/i1/copy")"
+mkdir "$BACK/archive"
+mv "$BACK/i1/copy" "$BACK/archive/copy"
+cp "$BACK/archive/copy" "$BACK/i1/again"
+rm "$MNT/i1/again"
+wait_for 10 said 'i1/again.*not destroyed: a container .* uses it' || fail "not seen in a passthrough place"
+orphans_are "it is no orphan there" "$own" "$two"
+mv "$BACK/archive/copy" "$BACK/i1/copy"
 rm "$MNT/i1/copy"
 wait_for 10 gone "$victim" || fail "the secret of the last copy stays"
 wait_for 10 queue_is_empty || fail "something waits"

@@ -85,20 +85,46 @@ equal "secrets: one more" $((before + 2)) "$(secrets)"
 pattern 1 300000 | same - "$MNT/aaaa/third"
 ok "a service that is down, or whose answer is lost"
 
+# The image is opened, and another removed, while the key service takes its time.
+cp "$BACK/aaaa/copy" "$BACK/aaaa/opened"
+cp "$BACK/aaaa/copy" "$BACK/aaaa/removed"
+before=$(secrets)
+fault new delay=2
+must_fail_with "a daemon has it open" reclone "$BACK/aaaa/opened" &
+first=$!
+sleep 1
+exec 9<"$MNT/aaaa/opened"
+wait $first || fail "reclone of an image that was opened meanwhile"
+exec 9<&-
+must_fail_with "Stale file handle" reclone "$BACK/aaaa/removed" &
+first=$!
+sleep 1
+rm "$BACK/aaaa/removed"
+wait $first || fail "reclone of a file that went meanwhile"
+fault
+equal "secrets: nothing is left of what failed" "$before" "$(secrets)"
+ok "what happens to the file meanwhile"
+
+cp "$BACK/aaaa/copy" "$BACK/aaaa/fourth"
+before=$(secrets)
+fault new lose
+"$VMCRYPTFS" adopt --reclone -c "$CONF" "$BACK/aaaa/fourth" 2>"$W/stderr" &
+pid=$!
+made() { [ "$(secrets)" -gt "$before" ]; }
+wait_for 10 made || fail "no secret was made"
+must_fail "$VMCRYPTFS" keys inventory -c "$CONF"
+kill -9 $pid
+wait $pid 2>/dev/null || true
+fault
+expect_log 'cannot open the journal|no inventory can be made'
+"$VMCRYPTFS" keys inventory -c "$CONF" >"$W/inventory"
+grep -q '"state":"creating"' "$W/inventory" || fail "in no inventory: $(cat "$W/inventory")"
+ok "what was cut short is in the inventory, which waits for what is not"
+
 # The host's id is what its journal goes by.
 if [ "$(id -u)" = 0 ] && [ -s /etc/machine-id ] && unshare -m true 2>/dev/null; then
 	other=$W/machine-id
 	echo 0123456789abcdef0123456789abcdef >"$other"
-	cp "$BACK/aaaa/copy" "$BACK/aaaa/fourth"
-	before=$(secrets)
-	fault new lose
-	"$VMCRYPTFS" adopt --reclone -c "$CONF" "$BACK/aaaa/fourth" &
-	pid=$!
-	made() { [ "$(secrets)" -gt "$before" ]; }
-	wait_for 10 made || fail "no secret was made"
-	kill -9 $pid
-	wait $pid 2>/dev/null || true
-	fault
 	rc=0
 	# shellcheck disable=SC2016
 	unshare -m sh -c 'mount --bind "$1" /etc/machine-id; shift; exec "$@"' - "$other" \

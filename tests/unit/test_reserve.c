@@ -210,6 +210,37 @@ START_TEST(another_target)
 }
 END_TEST
 
+/* A service that leaves the configuration and comes back: its secrets go to one container each. */
+START_TEST(retired)
+{
+	struct reserved held, res;
+	struct reserve *again;
+	struct rig g;
+
+	set_up(&g);
+	start_reserve(&g, 2, &quick);
+	UNTIL(reserve_count(g.r) == 2);
+	ck_assert_int_eq(take(g.r, &held), 0);
+	UNTIL(reserve_count(g.r) == 2);
+	reserve_retire(g.r);
+	ck_assert_int_eq(take(g.r, &res), -ECANCELED);
+	ck_assert_int_eq(reserve_new_timed(&again, g.ks, g.j, "vault", 0, &quick), 0);
+	UNTIL(reserve_count(again) == 3);
+	do
+		ck_assert_int_eq(take(again, &res), 0);
+	while (res.journal_id != held.journal_id && (reserve_used(again, &res), true));
+	ck_assert_int_eq(reserve_using(again, &res, 1, 2, "i/disk"), 0);
+	ck_assert_int_eq(reserve_using(g.r, &held, 1, 3, "i/other"), -ESTALE);
+	reserve_put_back(g.r, &held);
+	ck_assert_int_eq(count(&g, JOURNAL_USING), 1);
+	reserve_used(again, &res);
+	ck_assert_int_eq(reserve_using(g.r, &held, 1, 3, "i/other"), -ENOENT);
+	ck_assert_ptr_null(held.secret);
+	reserve_free(again);
+	tear_down(&g);
+}
+END_TEST
+
 START_TEST(on_demand)
 {
 	struct reserved res;
@@ -546,6 +577,7 @@ Suite *unit_suite(void)
 
 	tcase_add_test(t, life_of_a_secret);
 	tcase_add_test(t, another_target);
+	tcase_add_test(t, retired);
 	tcase_add_test(t, on_demand);
 	tcase_add_test(t, taken_up_again);
 	tcase_add_test(t, settles_an_earlier_run);
