@@ -12,6 +12,7 @@
 #include "crypto/containerid.h"
 #include "fs/cmd.h"
 #include "fs/jsonlines.h"
+#include "fs/keycheck.h"
 #include "fs/keyrecords.h"
 #include "fs/keyscmd.h"
 #include "util/clock.h"
@@ -371,6 +372,12 @@ static int check(struct check *c)
 	containerid_set_site(c->k->cfg->site);
 	containerid_new(c->uuid);
 	uuid_unparse_lower(c->uuid, c->label);
+	if (keycheck_helper(c->ks, c->k->at->service_name) == -ENOTCONN)
+		return keyscmd_fail(
+			c->k, EXIT_KEYSERVICE,
+			"the key helper %s does not start: its own words are "
+			"above; correct the options of its section, or its files",
+			c->k->at->helper);
 	if (secret_new_random(&c->secret))
 		return keyscmd_fail(c->k, EXIT_FAILED, "no locked memory for secrets");
 	run_all(c);

@@ -53,8 +53,8 @@ static struct who who(const char *name)
 	return w;
 }
 
-/* until_ms: the end of the wait. */
-static vcf_err_t watch(struct keyservice *ks, struct ping *p, const char *name,
+/* Until it is answered, the helper did not start, or until_ms. */
+static vcf_err_t await(struct keyservice *ks, struct ping *p, const char *name,
 		       uint64_t until_ms)
 {
 	const struct timespec step = {.tv_nsec = STEP_MS * 1000000};
@@ -69,6 +69,16 @@ static vcf_err_t watch(struct keyservice *ks, struct ping *p, const char *name,
 			st.last_error);
 		return -ENOTCONN;
 	}
+	return 0;
+}
+
+static vcf_err_t watch(struct keyservice *ks, struct ping *p, const char *name,
+		       uint64_t until_ms)
+{
+	vcf_err_t err = await(ks, p, name, until_ms);
+
+	if (err)
+		return err;
 	if (!p->done)
 		log_warn("%sthe key service has not answered yet; images open when it "
 			 "does",
@@ -109,6 +119,18 @@ vcf_err_t keycheck_start(struct keyservice *const *all, const char *const *names
 			err = watch(all[i], pings[i], names[i], until_ms);
 		ping_put(pings[i]);
 	}
+	return err;
+}
+
+vcf_err_t keycheck_helper(struct keyservice *ks, const char *name)
+{
+	struct ping *p = NULL;
+	vcf_err_t err = begin(ks, &p);
+
+	if (err)
+		return err;
+	err = await(ks, p, name, clock_now_ms() + WAIT_MS);
+	ping_put(p);
 	return err;
 }
 

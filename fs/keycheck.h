@@ -15,6 +15,9 @@
 NODISCARD vcf_err_t keycheck_start(struct keyservice *const *all,
 				   const char *const *names, size_t cnt);
 
+/* The same of one service, for a command: -ENOTCONN, logged, if its helper does not start. */
+NODISCARD vcf_err_t keycheck_helper(struct keyservice *ks, const char *name);
+
 /* Warns of helpers that are for trying only, and of keys that lie beside what they protect. */
 void keycheck_warn(const struct config *cfg, const struct config *service, int rootfd);
 

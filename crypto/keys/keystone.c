@@ -134,12 +134,21 @@ static void take_token(void *arg, const char *name, const char *value)
 	lockbuf_add_text(k->token, value);
 }
 
+/* Keystone's 404 of an application credential that was taken back; others are no Keystone's. */
+static bool is_unknown_credential(const struct http_reply *r)
+{
+	char text[64];
+
+	http_error_text(r, text, sizeof(text));
+	return r->status == 404 && strncmp(text, "Could not find ", 15) == 0;
+}
+
 static vcf_err_t fail_login(const struct keystone *k, const struct http_reply *r,
 			    struct helper_failure *f)
 {
 	bool app = keystone_by_app(&k->o);
 
-	switch (r->status) {
+	switch (is_unknown_credential(r) ? 401 : r->status) {
 	case 401:
 		return http_fail_advice(
 			k->http, r, "the log-in", KEY_DENIED,
