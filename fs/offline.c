@@ -517,10 +517,11 @@ vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
 {
 	struct fresh n = {.o = o, .f = f};
 	enum rekey_outcome outcome = REKEY_OLD;
-	char was[UUID_TEXT_LEN + 1];
+	char was[UUID_TEXT_LEN + 1], old_key[TOKEN_KEY_ID_MAX + 1];
 	vcf_err_t err;
 
 	TEXT_CUT(was, container_subject(f->c)->uuid_text);
+	TEXT_CUT(old_key, container_token(f->c)->key_id);
 	look_up(&n);
 	err = make_secret(&n);
 	if (!err)
@@ -528,8 +529,8 @@ vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
 	settle(&n, outcome);
 	secret_free(n.secret);
 	if (outcome == REKEY_NEW)
-		printf("%s: uuid %s is %s now, key %s\n", f->path, was,
-		       container_subject(f->c)->uuid_text, n.key_id);
+		printf("%s: uuid %s is %s now, key %s; it was %s\n", f->path, was,
+		       container_subject(f->c)->uuid_text, n.key_id, old_key);
 	if (err)
 		fprintf(stderr, "vmcryptfs %s: %s: %s%s\n", o->command, f->path,
 			err == -EBUSY ? refusal(err) : strerror(-err),
