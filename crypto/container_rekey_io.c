@@ -167,26 +167,29 @@ static vcf_err_t each_remain(const struct container *c, uint64_t from, uint64_t 
 	return err;
 }
 
-/* The first area that ends behind pos; false: none. */
-static bool next_area(const struct container *c, uint64_t pos, struct rekey_area *next)
+/* The first area that ends behind pos: 1, 0 there is none. -EIO: one cannot be told. */
+static int next_area(const struct container *c, uint64_t pos, struct rekey_area *next)
 {
-	bool found = false;
+	int found = 0;
 
 	for (int i = 0; i < crypt_keyslot_max(crypt_get_type(c->cd)); i++) {
 		crypt_keyslot_info info = crypt_keyslot_status(c->cd, i);
 		struct rekey_area a;
 
-		if (info == CRYPT_SLOT_INACTIVE || info == CRYPT_SLOT_INVALID ||
-		    rekey_slot_area(c, i, &a) || a.off + a.len <= pos)
+		if (info == CRYPT_SLOT_INACTIVE || info == CRYPT_SLOT_INVALID)
+			continue;
+		if (rekey_slot_area(c, i, &a))
+			return -EIO;
+		if (a.off + a.len <= pos)
 			continue;
 		if (!found || a.off < next->off)
 			*next = a;
-		found = true;
+		found = 1;
 	}
 	return found;
 }
 
-/* All that lies between the areas of the key slots. */
+/* All that lies between the areas of the key slots; nothing, unless each of them is known. */
 static vcf_err_t each_unused(const struct container *c,
 			     vcf_err_t (*fn)(void *arg, uint64_t off, uint64_t len),
 			     void *arg)
@@ -194,13 +197,16 @@ static vcf_err_t each_unused(const struct container *c,
 	uint64_t pos = rekey_head_len(c), end = c->subject.data_off;
 	struct rekey_area next;
 	vcf_err_t err = 0;
+	int more = 0;
 
 	if (c->token.generation < 2)
 		return 0;
-	while (!err && next_area(c, pos, &next)) {
+	while (!err && (more = next_area(c, pos, &next)) > 0) {
 		err = each_remain(c, pos, next.off, fn, arg);
 		pos = next.off + next.len;
 	}
+	if (!err && more < 0)
+		err = more;
 	return err ? err : each_remain(c, pos, end, fn, arg);
 }
 
@@ -211,7 +217,7 @@ static vcf_err_t say_found(void *arg, uint64_t off, uint64_t len)
 
 bool container_has_unused(const struct container *c)
 {
-	return each_unused(c, say_found, NULL) != 0;
+	return each_unused(c, say_found, NULL) == -EEXIST;
 }
 
 struct wipe {

@@ -15,6 +15,7 @@
 #include <fuse_lowlevel.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <uuid/uuid.h>
 
@@ -149,21 +150,65 @@ static vcf_err_t derive(struct secret **secret, const unsigned char uuid[UUID_LE
 	return token_derive_secret(secret, site, uuid);
 }
 
-/* What a change of its secret that was cut short has left of the old one; best effort. */
-static void wipe_remains(struct imagejob *j)
+/*
+ * Loads the header once more, for a change of it. NULL: it is another one by now, or a command changes
+ * it (offline.c locks the file), and nothing may be written: the key service may have taken a minute
+ * since the first look. Else it stays so until fd is closed.
+ */
+static struct container *load_again(const struct imagejob *j, int fd, bool *mended)
 {
-	auto_close int fd = -1;
-	vcf_err_t err;
+	auto_container struct container *now = NULL;
+	const struct token *was = container_token(j->c), *is;
 
-	if (!container_has_unused(j->c))
-		return;
-	fd = node_reopen_fd(j->sv, j->pathfd, O_RDWR);
-	err = fd < 0 ? fd : container_wipe_unused(j->c, fd, NULL);
+	if ((flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) ||
+	    container_load(&now, fd, j->path, mended))
+		return NULL;
+	is = container_token(now);
+	if (memcmp(container_subject(now)->uuid, container_subject(j->c)->uuid,
+		   UUID_LEN) != 0 ||
+	    is->keyslot != was->keyslot || is->generation != was->generation ||
+	    memcmp(is->mac, was->mac, sizeof(is->mac)) != 0)
+		return NULL;
+	return STEAL_PTR(&now);
+}
+
+/* What a change of its secret that was cut short has left of the old one; best effort. */
+static void wipe_remains(const struct imagejob *j, struct container *c, int fd)
+{
+	bool found = false;
+	vcf_err_t err = container_wipe_unused(c, fd, &found);
+
 	if (err)
 		log_warn("%s: what is left of an old key slot cannot be overwritten: %s",
 			 j->path, strerror(-err));
-	else
+	else if (found)
 		log_info("%s: what was left of an old key slot is overwritten", j->path);
+}
+
+/* A damaged copy is written anew, and remains go. */
+static vcf_err_t tend_header(struct imagejob *j)
+{
+	auto_container struct container *now = NULL;
+	auto_close int fd = -1;
+	bool mended = false;
+	vcf_err_t err = 0;
+
+	if (!j->mended && !container_has_unused(j->c))
+		return 0;
+	fd = node_reopen_fd(j->sv, j->pathfd, O_RDWR);
+	if (fd < 0)
+		return j->mended ? fd : 0;
+	now = load_again(j, fd, &mended);
+	if (!now)
+		return 0;
+	if (mended) {
+		log_warn("%s: one copy of the header was damaged and is written anew",
+			 j->path);
+		err = container_write_mended(now, fd);
+	}
+	if (!err)
+		wipe_remains(j, now, fd);
+	return err;
 }
 
 static vcf_err_t unlock(struct imagejob *j)
@@ -174,7 +219,7 @@ static vcf_err_t unlock(struct imagejob *j)
 
 	if (j->err)
 		return j->err;
-	fd = node_reopen_fd(j->sv, j->pathfd, j->mended ? O_RDWR : O_RDONLY);
+	fd = node_reopen_fd(j->sv, j->pathfd, O_RDONLY);
 	if (fd < 0)
 		return fd;
 	err = file_size(fd, &clen);
@@ -184,13 +229,8 @@ static vcf_err_t unlock(struct imagejob *j)
 		/* Without a name its header may be half wiped: finish_unlock() tells. */
 		err = container_unlock(j->c, j->secret,
 				       has_gone(j->pathfd) ? NULL : j->path);
-	if (!err && j->mended) {
-		log_warn("%s: one copy of the header was damaged and is written anew",
-			 j->path);
-		err = container_write_mended(j->c, fd);
-	}
 	if (!err)
-		wipe_remains(j);
+		err = tend_header(j);
 	if (!err && container_token(j->c)->derived && j->cls == CLASS_ENCRYPT)
 		promote_want(j->sv->promote, j->e->dev, j->e->ino, j->path);
 	return err ? err : publish(j, j->c, clen);

@@ -129,6 +129,8 @@ static bool names(const char *text, const struct journal_entry *e)
 {
 	unsigned char uuid[UUID_LEN];
 
+	if (!*text) /* one that is not known yet is no name */
+		return false;
 	if (uuid_parse(text, uuid) == 0 && memcmp(uuid, e->uuid, UUID_LEN) == 0)
 		return true;
 	return strcmp(text, e->key_id) == 0 || strcmp(text, e->path) == 0;

@@ -34,6 +34,8 @@
 #include "util/log.h"
 #include "util/text.h"
 
+enum { ARRIVAL_S = 300 };
+
 int offline_init_crypto(void)
 {
 	return secret_arena_init() || crypto_init() || container_init() ? EXIT_FAILED
@@ -63,7 +65,7 @@ static enum carried is_carried(const struct journal_entry *e)
 	return st.st_dev == e->dev && st.st_ino == e->ino ? CARRIED_NO : CARRIED_UNKNOWN;
 }
 
-/* 0: nothing of that label is at the service any more. */
+/* 0: it is destroyed. -ENOKEY: nothing of that label is at the service. */
 static vcf_err_t destroy_label(struct keyservice *ks, const unsigned char uuid[UUID_LEN])
 {
 	struct keyservice_sync got = {0};
@@ -73,7 +75,7 @@ static vcf_err_t destroy_label(struct keyservice *ks, const unsigned char uuid[U
 	uuid_unparse_lower(uuid, label);
 	err = keyservice_find_sync(ks, label, &got);
 	if (err)
-		return err == -ENOKEY ? 0 : err;
+		return err;
 	TEXT_CUT(id, got.id);
 	err = keyservice_destroy_sync(ks, id, label, &got);
 	return err == -ENOKEY ? 0 : err;
@@ -107,12 +109,27 @@ static vcf_err_t service_of(struct offline *o, const char *name, struct keyservi
 	return 0;
 }
 
+/* May a `new` without an answer still arrive at the service? As long as reserve.c waits. */
+static bool may_arrive(const struct journal_entry *e)
+{
+	time_t now = time(NULL);
+
+	return e->state == JOURNAL_CREATING && now >= e->created &&
+	       now - e->created < ARRIVAL_S;
+}
+
+/* 0: the entry may be closed. -EAGAIN: not yet. */
 static vcf_err_t destroy_unused(struct offline *o, const struct journal_entry *e)
 {
 	struct keyservice *ks;
 	vcf_err_t err = service_of(o, e->service, &ks);
 
-	return err ? err : destroy_label(ks, e->uuid);
+	if (err)
+		return err;
+	err = destroy_label(ks, e->uuid);
+	if (err == -ENOKEY)
+		err = may_arrive(e) ? -EAGAIN : 0;
+	return err;
 }
 
 /* An entry that was parked need not tell the file, nor the last state. */
@@ -155,7 +172,12 @@ static int settle_entry(void *arg, const struct journal_entry *e)
 	}
 	if (carried == CARRIED_NO)
 		err = destroy_unused(o, e);
-	if (err)
+	if (err == -EAGAIN)
+		log_info(
+			"the secret %s of a run that was cut short may still come to the "
+			"key service: a later run looks again",
+			label);
+	else if (err)
 		log_warn("the secret %s of a run that was cut short is still at the key "
 			 "service: %s",
 			 label, strerror(-err));
@@ -356,6 +378,7 @@ struct fresh {
 	struct offline_file *f;
 	struct journal_entry entry;
 	struct secret *secret;
+	bool refused; /* by the service: nothing is on its way to it */
 	char key_id[TOKEN_KEY_ID_MAX + 1];
 	char service[TOKEN_SERVICE_MAX + 1]; /* that of the file's rule */
 	const char *context;		     /* likewise; NULL: what it has */
@@ -414,8 +437,10 @@ static vcf_err_t make_secret(struct fresh *n)
 	if (err) {
 		fprintf(stderr, "vmcryptfs %s: key service: %s %s\n", n->o->command,
 			strerror(-err), got.text);
+		n->refused = err == -EKEYREJECTED || err == -EDQUOT || err == -EINVAL;
 		return err;
 	}
+	n->entry.state = JOURNAL_UNUSED;
 	if (got.secret) { /* the service's own */
 		secret_free(n->secret);
 		n->secret = got.secret;
@@ -477,6 +502,8 @@ static void settle(struct fresh *n, enum rekey_outcome outcome)
 		return;
 	if (outcome == REKEY_OLD)
 		err = destroy_unused(n->o, &n->entry);
+	if (err == -EAGAIN && n->refused)
+		err = 0;
 	if (!err)
 		err = journal_set(n->o->journal, n->entry.id, JOURNAL_CLOSED, NULL, 0);
 	if (err)
@@ -490,10 +517,11 @@ vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
 {
 	struct fresh n = {.o = o, .f = f};
 	enum rekey_outcome outcome = REKEY_OLD;
-	char was[UUID_TEXT_LEN + 1];
+	char was[UUID_TEXT_LEN + 1], old_key[TOKEN_KEY_ID_MAX + 1];
 	vcf_err_t err;
 
 	TEXT_CUT(was, container_subject(f->c)->uuid_text);
+	TEXT_CUT(old_key, container_token(f->c)->key_id);
 	look_up(&n);
 	err = make_secret(&n);
 	if (!err)
@@ -501,8 +529,8 @@ vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
 	settle(&n, outcome);
 	secret_free(n.secret);
 	if (outcome == REKEY_NEW)
-		printf("%s: uuid %s is %s now, key %s\n", f->path, was,
-		       container_subject(f->c)->uuid_text, n.key_id);
+		printf("%s: uuid %s is %s now, key %s; it was %s\n", f->path, was,
+		       container_subject(f->c)->uuid_text, n.key_id, old_key);
 	if (err)
 		fprintf(stderr, "vmcryptfs %s: %s: %s%s\n", o->command, f->path,
 			err == -EBUSY ? refusal(err) : strerror(-err),

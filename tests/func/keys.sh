@@ -103,3 +103,19 @@ equal "no service" 7 "$(code_of "$VMCRYPTFS" check-keys -o file.directory=/nonex
 	-o key-service.timeout=1 -c "$CONF")"
 equal "no configuration" 3 "$(code_of "$VMCRYPTFS" check-keys -o key-service.helper= -c "$CONF")"
 ok "check-keys"
+
+# Unused secrets of another machine: suspects without a path. Nothing named is nothing meant.
+if [ "$(id -u)" = 0 ] && [ -s /etc/machine-id ] && unshare -m true 2>/dev/null; then
+	vcf_remount -o key-service.reserve=2
+	refilled() { [ "$(secrets)" -ge $((left + 1)) ]; }
+	wait_for 10 refilled || fail "no reserve"
+	vcf_umount
+	echo 0123456789abcdef0123456789abcdef >"$W/machine-id"
+	# shellcheck disable=SC2016
+	elsewhere() { unshare -m sh -c 'mount --bind "$0" /etc/machine-id; exec "$@"' "$W/machine-id" "$VMCRYPTFS" keys "$@"; }
+	parked=$(elsewhere pending -c "$CONF" 2>/dev/null | grep -c "^suspect")
+	[ "$parked" -ge 2 ] || fail "not parked: $parked"
+	equal "confirm of nothing" 4 "$(code_of elsewhere confirm --destroy -c "$CONF" "")"
+	equal "still parked" "$parked" "$(elsewhere pending -c "$CONF" 2>/dev/null | grep -c "^suspect")"
+	ok "an empty name"
+fi

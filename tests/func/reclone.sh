@@ -69,6 +69,8 @@ cp "$BACK/aaaa/copy" "$BACK/aaaa/again"
 sum=$(sha256sum <"$BACK/aaaa/again")
 fault new unavailable
 must_fail reclone -o key-service.timeout=2 "$BACK/aaaa/again"
+"$VMCRYPTFS" keys inventory -c "$CONF" >"$W/inventory"
+grep -q '"state":"creating"' "$W/inventory" || fail "a secret that may still arrive is named nowhere"
 equal "the copy is untouched" "$sum" "$(sha256sum <"$BACK/aaaa/again")"
 fault
 reclone "$BACK/aaaa/again"
@@ -104,6 +106,36 @@ wait $first || fail "reclone of a file that went meanwhile"
 fault
 equal "secrets: nothing is left of what failed" "$before" "$(secrets)"
 ok "what happens to the file meanwhile"
+
+# A daemon that had read a header with a damaged copy waits for its secret meanwhile.
+cp "$BACK/aaaa/copy" "$BACK/aaaa/slow"
+printf x | dd of="$BACK/aaaa/slow" bs=1 seek=5000 conv=notrunc status=none
+fault get delay=4
+cat "$MNT/aaaa/slow" >"$W/slow" &
+reader=$!
+sleep 1
+fault
+reclone "$BACK/aaaa/slow"
+new=$(secret_of aaaa/slow)
+wait $reader || fail "the open that waited failed"
+pattern 1 300000 | same - "$W/slow"
+opens aaaa/slow "$new" || fail "the old header was written over the new one"
+vcf_remount "${opts[@]}"
+pattern 1 300000 | same - "$MNT/aaaa/slow"
+ok "an open that waited for its secret does not bring back the old header"
+
+# One that a command has locked is left to it.
+sleep 1.5
+printf x | dd of="$BACK/aaaa/slow" bs=1 seek=5000 conv=notrunc status=none
+sum=$(head -c 16384 "$BACK/aaaa/slow" | sha256sum)
+# shellcheck disable=SC2016
+flock -n "$BACK/aaaa/slow" sh -c 'cat "$1" >/dev/null' - "$MNT/aaaa/slow"
+equal "the header while it is locked" "$sum" "$(head -c 16384 "$BACK/aaaa/slow" | sha256sum)"
+sleep 1.5
+expect_log 'written anew'
+cat "$MNT/aaaa/slow" >/dev/null
+[ "$sum" != "$(head -c 16384 "$BACK/aaaa/slow" | sha256sum)" ] || fail "not mended later"
+ok "a header is mended only while no command works on it"
 
 cp "$BACK/aaaa/copy" "$BACK/aaaa/fourth"
 before=$(secrets)
