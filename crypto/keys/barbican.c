@@ -492,7 +492,8 @@ static vcf_err_t get_page(struct barbican *b, const char *filter, int64_t off,
 			"policies) in the project",
 			f);
 	*reply = http_json(&r);
-	if (!*reply || barbican_page_parse(*reply, page))
+	/* More than asked for would not fit into what is compared, and be passed over. */
+	if (!*reply || barbican_page_parse(*reply, page) || page->cnt > PAGE)
 		return fail_nonsense(b, "GET of the list of secrets", f);
 	return 0;
 }
