@@ -180,6 +180,8 @@ static const struct {
 	  .said = "Connection reset by peer",
 	  .client_cert = true},
 	 "check client-cert"},
+	{{.code = CURLE_SEND_ERROR, .endpoint = "kms:5696", .client_cert = true},
+	 "check client-cert"}, /* KMIP */
 	{{.code = CURLE_PARTIAL_FILE}, "cut off"},
 	{{.code = CURLE_GOT_NOTHING}, "without a reply"},
 	{{.code = CURLE_WRITE_ERROR, .too_large = true, .reply_max = 65536},
@@ -200,12 +202,13 @@ START_TEST(faults)
 	struct http_fault x = fault_rows[_i].x;
 
 	x.service = "Service";
-	x.endpoint = "https://kms:1";
+	x.endpoint = x.endpoint ? x.endpoint : "https://kms:1";
 	x.said = x.said ? x.said : "";
 	x.ca = x.ca ? x.ca : "";
 	ck_assert_int_eq(http_fail_fault(&x, &f), keyproto_errno(KEY_UNAVAILABLE));
 	ck_assert_int_eq(f.kind, KEY_UNAVAILABLE);
-	ck_assert_ptr_eq(strstr(f.text, "Service at https://kms:1: "), f.text);
+	ck_assert_ptr_eq(strstr(f.text, "Service at "), f.text);
+	ck_assert_ptr_eq(strstr(f.text, x.endpoint), f.text + strlen("Service at "));
 	ck_assert_msg(strstr(f.text, fault_rows[_i].want), "%s", f.text);
 }
 END_TEST
