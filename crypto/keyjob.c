@@ -139,7 +139,9 @@ static enum keyjob_verdict on_error(struct keyjob *job, struct key_reply *r)
 	if (r->error == KEY_UNAVAILABLE) {
 		if (job->sent == KEY_NEW)
 			job->step = KEYJOB_FIND;
-		job->retry_after_s = r->retry_after_s;
+		job->retry_after_s = r->retry_after_s < KEYJOB_RETRY_AFTER_MAX_S
+					     ? r->retry_after_s
+					     : KEYJOB_RETRY_AFTER_MAX_S;
 		return KEYJOB_RETRY;
 	}
 	if (job->verb == KEY_NEW && job->step != KEYJOB_CREATE &&

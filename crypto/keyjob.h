@@ -27,6 +27,13 @@ typedef void keyservice_item_fn(void *arg, const struct keyservice_item *item);
 
 struct keywaiter; /* keyqueue.h */
 
+/*
+ * A service may ask to be left alone for an hour and be back in a minute (a page of a proxy says
+ * what it always says): nobody is kept waiting on its word for longer than this. Less than the
+ * time-out that a request has by default, so that whoever waits sees a try.
+ */
+enum { KEYJOB_RETRY_AFTER_MAX_S = 30 };
+
 enum keyjob_step { KEYJOB_CREATE, KEYJOB_FIND, KEYJOB_VERIFY };
 
 enum keyjob_verdict {
@@ -47,7 +54,7 @@ struct keyjob {
 	enum keyjob_step step;	   /* new */
 	enum key_verb sent;	   /* as sent last */
 	unsigned int tries;
-	unsigned int retry_after_s;
+	unsigned int retry_after_s;	    /* at most KEYJOB_RETRY_AFTER_MAX_S */
 	char id[TOKEN_KEY_ID_MAX + 1];	    /* (c) get, destroy; new, find: the result */
 	char label[KEYPROTO_LABEL_MAX + 1]; /* (c) */
 	char created[32];		    /* of the newest item so far, "" if none */

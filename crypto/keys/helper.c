@@ -382,7 +382,7 @@ static struct memory *lock_memory(void)
 /* A program may be started by hand, too, so it does not rely on its parent for this. */
 static void harden(void)
 {
-	struct rlimit core = {0, 0};
+	struct rlimit core = {1, 1}; /* not 0: a pipe in core_pattern would not heed it */
 
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	setrlimit(RLIMIT_CORE, &core);

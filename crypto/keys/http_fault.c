@@ -112,7 +112,7 @@ static vcf_err_t fail_handshake(const struct http_fault *x, struct helper_failur
  */
 static vcf_err_t fail_reset(const struct http_fault *x, struct helper_failure *f)
 {
-	if (strncmp(x->endpoint, "https:", 6) != 0)
+	if (strncmp(x->endpoint, "http://", 7) == 0)
 		return FAIL(x, f, "it broke off the connection");
 	return FAIL(x, f,
 		    "it broke off the connection; if that stays so, perhaps it %s: %s "

@@ -58,16 +58,29 @@ static const char *secret_option(const struct keystone *k, const char **where)
 	return app ? "application-credential-secret-file" : "password-file";
 }
 
+/* Whom it trusts: what was had over a weaker trust is not for a service with a stronger one. */
+static void add_trust(struct lockbuf *identity, const struct http_options *o)
+{
+	const char *const parts[] = {o->ca_file, o->ca_dir, o->client_cert, o->client_key,
+				     o->insecure_loopback ? "loopback" : ""};
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		lockbuf_add_text(identity, "\n");
+		lockbuf_add_text(identity, parts[i]);
+	}
+}
+
 /* Without, each helper logs in for itself. */
-static void make_share(struct keystone *k)
+static void make_share(struct keystone *k, const struct http_options *http)
 {
 	auto_lockbuf struct lockbuf *identity = NULL;
 
-	if (lockbuf_new(&identity, sizeof(k->o) + KEYSTONE_NAME_MAX) ||
+	if (lockbuf_new(&identity, sizeof(k->o) + KEYSTONE_NAME_MAX + sizeof(*http)) ||
 	    lockbuf_new(&k->shared, LOGINSHARE_MAX))
 		return;
 	keystone_identity(&k->o, k->service_type, identity);
-	if (loginshare_new(&k->share, identity->data))
+	add_trust(identity, http);
+	if (identity->full || loginshare_new(&k->share, identity->data))
 		k->share = NULL;
 }
 
@@ -95,7 +108,7 @@ vcf_err_t keystone_new(struct keystone **out, const struct keystone_options *o,
 		err = make_http(k, http, f);
 	if (err)
 		return err;
-	make_share(k);
+	make_share(k, http);
 	*out = STEAL_PTR(&k);
 	return 0;
 }

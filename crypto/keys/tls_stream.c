@@ -119,6 +119,8 @@ static void set_constants(struct tls_stream *s, long timeout_ms)
 	curl_easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
 	curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, timeout_ms);
+	/* A name server that is silent keeps curl's own thread, not us: there are others. */
+	curl_easy_setopt(c, CURLOPT_QUICK_EXIT, 1L);
 	set_tls(c, s->set);
 }
 

@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -15,6 +17,7 @@
 #include "crypto/keys/credential.h"
 #include "crypto/keys/http_parts.h"
 #include "tests/unit/unit.h"
+#include "util/clock.h"
 
 #define X128                                                                             \
 	"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"               \
@@ -181,6 +184,8 @@ static const struct {
 	  .said = "Connection reset by peer",
 	  .client_cert = true},
 	 "check client-cert"},
+	{{.code = CURLE_SEND_ERROR, .endpoint = "kms:5696", .client_cert = true},
+	 "check client-cert"}, /* KMIP */
 	{{.code = CURLE_PARTIAL_FILE}, "cut off"},
 	{{.code = CURLE_GOT_NOTHING}, "without a reply"},
 	{{.code = CURLE_WRITE_ERROR, .too_large = true, .reply_max = 65536},
@@ -201,12 +206,13 @@ START_TEST(faults)
 	struct http_fault x = fault_rows[_i].x;
 
 	x.service = "Service";
-	x.endpoint = "https://kms:1";
+	x.endpoint = x.endpoint ? x.endpoint : "https://kms:1";
 	x.said = x.said ? x.said : "";
 	x.ca = x.ca ? x.ca : "";
 	ck_assert_int_eq(http_fail_fault(&x, &f), keyproto_errno(KEY_UNAVAILABLE));
 	ck_assert_int_eq(f.kind, KEY_UNAVAILABLE);
-	ck_assert_ptr_eq(strstr(f.text, "Service at https://kms:1: "), f.text);
+	ck_assert_ptr_eq(strstr(f.text, "Service at "), f.text);
+	ck_assert_ptr_eq(strstr(f.text, x.endpoint), f.text + strlen("Service at "));
 	ck_assert_msg(strstr(f.text, fault_rows[_i].want), "%s", f.text);
 }
 END_TEST
@@ -393,6 +399,58 @@ START_TEST(blame)
 }
 END_TEST
 
+/* A name server that takes questions and never answers. False where that is not allowed. */
+static bool silent_dns(const char *resolv_conf)
+{
+	const struct sockaddr_in a = {.sin_family = AF_INET,
+				      .sin_port = htons(53),
+				      .sin_addr.s_addr = htonl(0x7f000042)};
+	FILE *f = fopen(resolv_conf, "w");
+
+	if (!f || fputs("nameserver 127.0.0.66\n", f) < 0 || fclose(f))
+		return false;
+	return unshare(CLONE_NEWNS) == 0 &&
+	       mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	       mount(resolv_conf, "/etc/resolv.conf", NULL, MS_BIND, NULL) == 0 &&
+	       bind(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0),
+		    (const struct sockaddr *)&a, sizeof(a)) == 0;
+}
+
+/* Exit code: 0 good, 77 not possible here. */
+static int dns_child(const char *resolv_conf)
+{
+	struct http_options o = {.connect_timeout_s = 1};
+	struct http_request q = {.method = "GET", .path = "/x"};
+	uint64_t begin = clock_now_ms();
+	struct helper_failure f = {0};
+	struct http *h = NULL;
+	struct http_reply r;
+
+	if (!silent_dns(resolv_conf))
+		return 77;
+	if (http_new(&h, "Service", "endpoint", "https://kms.example", &o, &f) ||
+	    !http_do(h, &q, &r, &f) || f.kind != KEY_UNAVAILABLE)
+		return 1;
+	return clock_now_ms() - begin < 3000 ? 0 : 2; /* the resolver itself takes 10 s */
+}
+
+START_TEST(dns)
+{
+	char resolv_conf[256];
+	int status;
+	pid_t pid;
+
+	snprintf(resolv_conf, sizeof(resolv_conf), "%s/resolv.conf", unit_tmpdir());
+	pid = fork();
+	if (pid == 0)
+		_exit(dns_child(resolv_conf));
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status));
+	if (WEXITSTATUS(status) != 77)
+		ck_assert_int_eq(WEXITSTATUS(status), 0);
+}
+END_TEST
+
 /* --- locked buffers --- */
 
 static const struct {
@@ -556,6 +614,7 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(t, json, 0, ROWS(json_rows));
 	tcase_add_loop_test(t, statuses, 0, ROWS(status_rows));
 	tcase_add_loop_test(t, blame, 0, ROWS(turn_rows));
+	tcase_add_test(t, dns);
 	tcase_add_loop_test(t, buffers, 0, ROWS(buf_rows));
 	tcase_add_loop_test(t, credentials, 0, ROWS(cred_rows));
 	tcase_add_loop_test(t, credential_places, 0, ROWS(bad_places));

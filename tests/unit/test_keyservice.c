@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "crypto/keyjob.h"
 #include "crypto/keyservice.h"
 #include "tests/unit/unit.h"
 
@@ -1045,6 +1046,25 @@ START_TEST(lists)
 }
 END_TEST
 
+/* An hour is not believed: the service may be back in a minute. */
+START_TEST(long_retry_after)
+{
+	struct key_reply r = {.kind = KEY_REPLY_ERROR, .error = KEY_UNAVAILABLE};
+	struct key_request q;
+	struct keyjob *job;
+
+	ck_assert_int_eq(keyjob_new(&job, KEY_GET, "id", NULL, NULL), 0);
+	keyjob_request(job, 0, &q);
+	r.retry_after_s = KEYPROTO_RETRY_AFTER_MAX;
+	ck_assert_int_eq(keyjob_reply(job, &r), KEYJOB_RETRY);
+	ck_assert_uint_eq(job->retry_after_s, KEYJOB_RETRY_AFTER_MAX_S);
+	r.retry_after_s = 7;
+	ck_assert_int_eq(keyjob_reply(job, &r), KEYJOB_RETRY);
+	ck_assert_uint_eq(job->retry_after_s, 7);
+	keyjob_free(job);
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *s = suite_create("keyservice");
@@ -1060,6 +1080,7 @@ Suite *unit_suite(void)
 	tcase_add_test(t, coalescing);
 	tcase_add_test(t, breaker);
 	tcase_add_test(t, breaker_deadline);
+	tcase_add_test(t, long_retry_after);
 	tcase_add_loop_test(t, refused, 0, ROWS(refused_rows));
 	tcase_add_test(t, cancel);
 	tcase_add_loop_test(t, kept_helpers, 0, ROWS(kept_rows));
