@@ -307,14 +307,9 @@ static vcf_err_t get_page(struct barbican *b, const char *filter, int64_t off,
 			"policies) in the project",
 			f);
 	*reply = http_json(&r);
-<<<<<<< HEAD
-	if (!*reply || barbican_page_parse(*reply, page))
-		return barbican_fail_nonsense(b, "GET of the list of secrets", f);
-=======
 	/* More than asked for would not fit into what is compared, and be passed over. */
 	if (!*reply || barbican_page_parse(*reply, page) || page->cnt > PAGE)
-		return fail_nonsense(b, "GET of the list of secrets", f);
->>>>>>> w-rev2
+		return barbican_fail_nonsense(b, "GET of the list of secrets", f);
 	return 0;
 }
 

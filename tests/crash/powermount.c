@@ -5,12 +5,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 
+#include "crypto/container.h"
 #include "fs/mountpoint.h"
 #include "tests/crash/powercheck.h"
 #include "util/io.h"
@@ -258,6 +260,34 @@ static void state_path(struct check *c, const char *name, char path[2400])
 		closedir(dir);
 }
 
+static struct noted *walked; /* nftw() has no argument */
+
+static int note_container(const char *path, const struct stat *st, int kind,
+			  struct FTW *at)
+{
+	auto_close int fd = kind == FTW_F ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	auto_container struct container *c = NULL;
+	bool mended;
+
+	(void)st;
+	(void)at;
+	if (fd < 0 || container_load(&c, fd, path, &mended))
+		return 0;
+	noted_add(walked, container_token(c)->key_id);
+	return 0;
+}
+
+/* What the daemon has made of the containers: one may have got another secret (promote). */
+static void note_containers(struct check *c, struct noted *noted)
+{
+	char back[1100];
+
+	snprintf(back, sizeof(back), "%s/back", c->folder);
+	walked = noted;
+	if (nftw(back, note_container, 16, FTW_PHYS))
+		die(back);
+}
+
 /* After recovery each secret is somebody's, as ever. */
 static void check_keys_left(struct check *c)
 {
@@ -268,6 +298,7 @@ static void check_keys_left(struct check *c)
 	DIR *dir;
 
 	check_names(c, &noted);
+	note_containers(c, &noted);
 	state_path(c, "journal", path);
 	if (noted_journal(&noted, path) || noted.damaged)
 		violation(c, "the journal is damaged after a recovery");
