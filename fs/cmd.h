@@ -86,8 +86,8 @@ int cmd_help(int argc, char **argv);
 	"  -r      the mounts' runtime-directory, if not /run/vmcryptfs"
 #define CMD_ADOPT_USAGE "--reclone -c CONFIG [-o section.key=value]... [-r DIR] FILE..."
 #define CMD_ADOPT_HELP                                                                   \
-	"Makes copies of containers that were made below the mount (cp, a storage\n"     \
-	"clone) images of their own: each gets a new uuid and a new secret of the\n"     \
+	"Makes containers that were copied below the mount images of their own.\n"       \
+	"Each copy (cp, a storage clone) gets a new uuid and a new secret of the\n"      \
 	"service, and the old secret no longer opens it. FILE lies in the backing\n"     \
 	"folder and is not in use. A copy shares its volume key with its source all\n"   \
 	"the same: whoever had the one can read the other.\n"                            \

@@ -171,6 +171,9 @@ static vcf_err_t do_again(struct check *c)
 
 static const char *advice(const struct check *c, enum step s)
 {
+	if (s == DESTROY && c->results[s].state == REFUSED &&
+	    c->results[s].err == -EKEYREJECTED)
+		return "as it should be: destroyer = controller";
 	switch (c->results[s].err) {
 	case -EKEYREJECTED:
 		return steps[s].right;
@@ -293,7 +296,7 @@ static void say_leftover(const struct check *c)
 	       c->label,
 	       c->queued ? "it waits for its end in this host's journal (vmcryptfs keys "
 			   "pending)."
-			 : "remove it there by hand.");
+			 : "no mount's journal takes it: remove it there by hand.");
 }
 
 static const char *yes_no(const struct check *c, enum step s)

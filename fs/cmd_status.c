@@ -45,7 +45,10 @@ static void print_service(struct json_object *ks)
 	       *breaker && strcmp(breaker, "closed") != 0 ? ", requests are held back"
 							  : "",
 	       num(ks, "children"), num(ks, "waiting"), num(ks, "reserve"),
-	       *str(ks, "last_error") ? ", last error: " : "", str(ks, "last_error"));
+	       *str(ks, "last_error") == '\0'	     ? ""
+	       : strcmp(str(ks, "state"), "ok") == 0 ? ", earlier error: "
+						     : ", last error: ",
+	       str(ks, "last_error"));
 }
 
 static void print_services(struct json_object *o)

@@ -314,7 +314,7 @@ static vcf_err_t check_sections(const struct config *c)
 		    same(section, last))
 			continue;
 		log_err("[%s]: unknown section; there are [mount], [rules], [format], "
-			"[key-service], [audit], [service NAME] and that of the key helper%s%s%s",
+			"[key-service], [escrow], [audit], [service NAME] and that of the key helper%s%s%s",
 			section, c->helper ? ", [" : "", config_helper_name(c),
 			c->helper ? "]" : "");
 		last = section;

@@ -213,6 +213,11 @@ static int ask_journal(struct keyscmd *k, struct json_object *request, FILE *to)
 
 	if (!err && access(path, F_OK) < 0)
 		err = -errno;
+	if (err == -ENOENT)
+		return keyscmd_fail(k, exit_code_of(err),
+				    "%s: there is none: nothing was mounted with this "
+				    "configuration yet",
+				    path);
 	if (err)
 		return keyscmd_fail(k, exit_code_of(err), "%s: %s", path, strerror(-err));
 	err = journal_open(&j, path);

@@ -46,7 +46,7 @@ class Helper:
         if start:
             self.send("".join(f"option {n} {v}\n" for n, v in options) + "ready\n")
             ready, *words = self.line().split(" ")
-            expect(ready == "ready", "no ready")
+            expect(ready == "ready", "it does not say ready after its options")
             self.add_capabilities(words)
 
     def add_capabilities(self, words):
