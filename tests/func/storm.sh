@@ -1,13 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# A host boots: 1,000 images are opened at the same moment. Each costs one request, no more than
+# usage: storm.sh [IMAGES [SECONDS]]     default: 300 images, an outage of 10 s
+# A host boots: all images are opened at the same moment. Each costs one request, no more than
 # `children` of them at a time; and where the service is down at first, all open once it is back.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 need_fuse
 vcf_setup
 vcf_faulty_helper
 sed -i 's|^helper = .*|&\nchildren = 16\nreserve = 0\nlinger = 0|' "$CONF"
-n=${STORM_IMAGES:-1000} outage=${STORM_OUTAGE:-20}
+n=${1:-300} outage=${2:-10}
 ulimit -n 8192
 
 mkdir -m 700 "$HELPER/secrets"
