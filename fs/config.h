@@ -75,7 +75,7 @@ struct config {
 	bool keep;	 /* on-delete = keep */
 	bool controller; /* destroyer = controller */
 	uint64_t destroy_delay_s;
-	uint64_t destroy_rate; /* a minute */
+	uint64_t destroy_rate;			  /* a minute */
 	char service_name[TOKEN_SERVICE_MAX + 1]; /* as in tokens: "default" */
 	/* [audit] */
 	char *audit_file;

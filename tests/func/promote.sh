@@ -104,6 +104,8 @@ make e 7
 mv "$MNT/_base/e.part" "$MNT/_base/e"
 old_e=$old
 old=$(derived_secret _base/d)
+one_key() { [ "$(vcf_status_get 's["keys"]')" = 1 ]; }
+wait_for 20 one_key || fail "more than the open image has a key"
 kill -KILL "$(vcf_status_get 's["server_pid"]')"
 fault
 wait_for 30 own _base/d || fail "the open one is still derived"

@@ -39,8 +39,7 @@ int __wrap_ftruncate64(int fd, off_t len)
 	} while (0)
 
 static const struct deletion_timing quick = {
-	.spacing_ms = 1,
-	.backoff_min_ms = 5, .backoff_max_ms = 20, .poll_ms = 1000};
+	.spacing_ms = 1, .backoff_min_ms = 5, .backoff_max_ms = 20, .poll_ms = 1000};
 
 struct rig {
 	struct keyservice *ks;
