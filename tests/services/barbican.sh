@@ -34,7 +34,7 @@ ok "cases, $SECONDS s"
 
 secrets() { "$services/barbican-cases" "$program" "$S" count; }
 secrets_are() { [ "$(secrets)" = "$1" ]; }
-images=${1:-120} # more than one page of the service's list
+images=${1:-105} # more than one page of the service's list
 each() { seq -f "$MNT/disk%g" "$images" | xargs -P 4 -n 10 bash -ec "for f; do $1; done" x; }
 sed -i "s|^helper = .*|helper = $program|; /^\[file\]/,\$d" "$CONF"
 vcf_config <<-CONFIG

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The kmip helper against a real KMIP server: the protocol of helpers, faults, and images on a
 # mount, whose keys the server itself lists: as many as there are images, none when they are gone.
-# usage: kmip.sh [IMAGES]     default 50
+# usage: kmip.sh [IMAGES]     default 20
 . "$(dirname "${BASH_SOURCE[0]}")/../func/lib.sh"
 services=$VCF_SRC/tests/services
-images=${1:-50}
+images=${1:-20}
 need_fuse
 need_prog openssl pykmip-server
 need "python3-pykmip, python3-cryptography" /usr/bin/python3 -c 'import kmip, cryptography'

@@ -16,7 +16,7 @@ at_exit "'$services/barbican-down' '$S'"
 [ $rc = 0 ] || fail "the services do not come up: $(cat "$W/up.log")"
 # shellcheck disable=SC1091
 . "$S/env"
-images=${1:-20}
+images=${1:-5}
 
 config() { # FILE CREDENTIAL-ID SECRET-FILE [OPTION...]   of [key-service]
 	local file=$1 id=$2 secret=$3
