@@ -65,8 +65,8 @@ conforms "${cert[@]}" "${transit[@]}"
 
 configure "${approle[@]}"
 vcf_mount "${now[@]}"
-round_trip $COUNT
-equal "records" $COUNT "$(listed)"
+round_trip "$COUNT"
+equal "records" "$COUNT" "$(listed)"
 for f in "$BACK"/image*; do
 	replay list "$W" | grep -qxF "vmcryptfs/$(key_id_of "$f")" || fail "$f: no record of its key id"
 	break
