@@ -566,10 +566,15 @@ def rename(w, ext):
     equal("content", b"goes on", direct_content(q))
 
 
-def gets_own(path):
-    """Its token comes to say that its secret is its own: when it is opened at the latest."""
-    end = time.monotonic() + 10
+def gets_own(w, name):
+    """Its token comes to say that its secret is its own: when it is opened at the latest, for a
+    server that dies in the background forgets what it was at."""
+    path, end = w.below(name), time.monotonic() + 20
+    opened = time.monotonic()
     while True:
+        if time.monotonic() > opened + 1:
+            opened = time.monotonic()
+            direct_content(name)
         with open(path, "rb") as f:
             head = f.read(32768)
         if b'"derived":false' in head and b'"derived":true' not in head:
@@ -589,7 +594,7 @@ def promote(w, how):
     if fd >= 0:
         os.pwrite(fd, b"more", 600)
         w.close(fd)
-    gets_own(w.below(q))
+    gets_own(w, q)
     equal("content", pattern(6, 600), direct_content(q)[:600])
 
 
