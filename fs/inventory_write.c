@@ -84,14 +84,13 @@ static vcf_err_t add_site(struct inventory_writer *w, const char *service)
 {
 	bool is_default = strcmp(service, CONFIG_SERVICE_DEFAULT) == 0;
 	char path[PATH_MAX], key_id[TOKEN_KEY_ID_MAX + 1];
-	char name[TOKEN_SERVICE_MAX + 8] = "site";
+	char name[TOKEN_SERVICE_MAX + 8];
 	unsigned char uuid[UUID_LEN];
 	struct json_object *o;
-	vcf_err_t err;
+	vcf_err_t err = sitekey_path(name, sizeof(name), "site", service);
 
-	if (!is_default)
-		snprintf(name, sizeof(name), "site@%s", service);
-	err = mountpoint_state(path, sizeof(path), w->k->cfg, name);
+	if (!err)
+		err = mountpoint_state(path, sizeof(path), w->k->cfg, name);
 	if (!err)
 		err = sitekey_read_file(path, is_default ? "" : service, uuid, key_id);
 	if (err || !*key_id)

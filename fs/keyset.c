@@ -107,12 +107,11 @@ static vcf_err_t start_site(struct server *sv, struct keyset *s)
 {
 	bool is_default = strcmp(s->name, CONFIG_SERVICE_DEFAULT) == 0;
 	char path[4096];
+	vcf_err_t err = sitekey_path(path, sizeof(path), sv->site_path, s->name);
 
-	if (snprintf(path, sizeof(path), "%s%s%s", sv->site_path, is_default ? "" : "@",
-		     is_default ? "" : s->name) >= (int)sizeof(path))
-		return -ENAMETOOLONG;
-	return sitekey_new(&s->site, s->keys, s->reserve, path,
-			   is_default ? NULL : s->name);
+	return err ? err
+		   : sitekey_new(&s->site, s->keys, s->reserve, path,
+				 is_default ? NULL : s->name);
 }
 
 static vcf_err_t start_secrets(struct server *sv, struct keyset *s,

@@ -50,6 +50,16 @@ struct sitekey {
 
 enum { FILE_LEN_MAX = UUID_TEXT_LEN + TOKEN_KEY_ID_MAX + TOKEN_SERVICE_MAX + 8 };
 
+vcf_err_t sitekey_path(char *dst, size_t room, const char *base, const char *service)
+{
+	bool is_default = strcmp(service, CONFIG_SERVICE_DEFAULT) == 0;
+
+	return (size_t)snprintf(dst, room, "%s%s%s", base, is_default ? "" : "@",
+				is_default ? "" : service) < room
+		       ? 0
+		       : -ENAMETOOLONG;
+}
+
 /* "UUID KEY_ID\n" or "UUID KEY_ID SERVICE\n" */
 static vcf_err_t parse_file(char *text, size_t len, const char *want,
 			    unsigned char uuid[UUID_LEN],

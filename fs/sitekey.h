@@ -22,6 +22,9 @@ struct sitekey;
  */
 NODISCARD vcf_err_t sitekey_new(struct sitekey **out, struct keyservice *ks,
 				struct reserve *r, const char *path, const char *service);
+/* The file of a service's site secret: `base` for the default one, else base@NAME. -ENAMETOOLONG. */
+NODISCARD vcf_err_t sitekey_path(char *dst, size_t room, const char *base,
+				 const char *service);
 /* What the file says; key_id is "" if there is none. -EBADMSG, -errno. */
 NODISCARD vcf_err_t sitekey_read_file(const char *path, const char *service,
 				      unsigned char uuid[UUID_LEN],
