@@ -20,6 +20,7 @@
 #include "crypto/keyservice.h"
 #include "fs/cmd.h"
 #include "fs/config.h"
+#include "fs/jsonlines.h"
 #include "fs/keysettings.h"
 #include "fs/mountpoint.h"
 #include "fs/span.h"
@@ -231,29 +232,19 @@ static void print_text(const struct info_args *a, const char *name, const struct
 		printf("  header           REFUSED: %s\n", strerror(-i->load_err));
 }
 
-static void add_str(struct json_object *o, const char *key, const char *value)
-{
-	json_object_object_add(o, key, json_object_new_string(value));
-}
-
-static void add_num(struct json_object *o, const char *key, uint64_t value)
-{
-	json_object_object_add(o, key, json_object_new_uint64(value));
-}
-
 static void add_token(struct json_object *o, const struct info *i)
 {
 	const struct token *t = container_token(i->c);
 
-	add_str(o, "key_id", t->key_id);
-	add_str(o, "service", t->service);
+	json_put_text(o, "key_id", t->key_id);
+	json_put_text(o, "service", t->service);
 	json_object_object_add(o, "derived", json_object_new_boolean(t->derived));
-	add_str(o, "context", t->context);
-	add_num(o, "generation", t->generation);
-	add_str(o, "created", t->created);
-	add_num(o, "keyslot", t->keyslot);
-	add_str(o, "holes", t->holes == HOLES_ZERO ? "zero" : "none");
-	add_str(o, "mac", i->mac);
+	json_put_text(o, "context", t->context);
+	json_put_number(o, "generation", t->generation);
+	json_put_text(o, "created", t->created);
+	json_put_number(o, "keyslot", t->keyslot);
+	json_put_text(o, "holes", t->holes == HOLES_ZERO ? "zero" : "none");
+	json_put_text(o, "mac", i->mac);
 }
 
 static void print_json(const char *name, const struct info *i)
@@ -261,17 +252,18 @@ static void print_json(const char *name, const struct info *i)
 	static const char *const kinds[] = {"empty", "container", "plaintext", "damaged"};
 	struct json_object *o = json_object_new_object();
 
-	add_str(o, "path", name);
-	add_str(o, "backing", i->backing);
-	add_str(o, "kind", kinds[i->peek.kind]);
+	json_put_text(o, "path", name);
+	json_put_text(o, "backing", i->backing);
+	json_put_text(o, "kind", kinds[i->peek.kind]);
 	if (i->peek.kind == PEEK_CONTAINER) {
-		add_str(o, "format", i->peek.format == FORMAT_LUKS1 ? "luks1" : "luks2");
-		add_str(o, "uuid", i->peek.uuid_text);
-		add_num(o, "sector_size", i->peek.sector_len);
-		add_num(o, "data_offset", i->peek.data_off);
+		json_put_text(o, "format",
+			      i->peek.format == FORMAT_LUKS1 ? "luks1" : "luks2");
+		json_put_text(o, "uuid", i->peek.uuid_text);
+		json_put_number(o, "sector_size", i->peek.sector_len);
+		json_put_number(o, "data_offset", i->peek.data_off);
 		if (!i->size_err)
-			add_num(o, "size", i->plen);
-		add_num(o, "allocated", i->allocated);
+			json_put_number(o, "size", i->plen);
+		json_put_number(o, "allocated", i->allocated);
 	}
 	if (i->c)
 		add_token(o, i);

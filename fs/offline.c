@@ -27,6 +27,7 @@
 #include "crypto/containerid.h"
 #include "crypto/kdf.h"
 #include "fs/exitcode.h"
+#include "fs/jsonlines.h"
 #include "fs/keysettings.h"
 #include "fs/mountpoint.h"
 #include "fs/statusfile.h"
@@ -240,13 +241,6 @@ void offline_fini(struct offline *o)
 
 /* --- one file --- */
 
-static uint64_t number(struct json_object *o, const char *name)
-{
-	struct json_object *v;
-
-	return json_object_object_get_ex(o, name, &v) ? json_object_get_uint64(v) : 0;
-}
-
 static bool mount_has_open(struct json_object *mount, const struct stat *st)
 {
 	struct json_object *images;
@@ -256,8 +250,8 @@ static bool mount_has_open(struct json_object *mount, const struct stat *st)
 	for (size_t i = 0; i < json_object_array_length(images); i++) {
 		struct json_object *image = json_object_array_get_idx(images, i);
 
-		if (number(image, "dev") == st->st_dev &&
-		    number(image, "ino") == st->st_ino)
+		if (json_number(image, "dev") == st->st_dev &&
+		    json_number(image, "ino") == st->st_ino)
 			return true;
 	}
 	return false;

@@ -15,6 +15,7 @@
 #include "fs/deferred.h"
 #include "fs/history.h"
 #include "fs/imagetable.h"
+#include "fs/jsonlines.h"
 #include "fs/keyset.h"
 #include "fs/keysop.h"
 #include "fs/listener.h"
@@ -35,34 +36,24 @@ struct status_socket {
 	char link[108]; /* in the default folder, "" if that is where the socket is */
 };
 
-static void add_str(struct json_object *o, const char *key, const char *value)
-{
-	json_object_object_add(o, key, json_object_new_string(value));
-}
-
-static void add_num(struct json_object *o, const char *key, uint64_t value)
-{
-	json_object_object_add(o, key, json_object_new_uint64(value));
-}
-
 static void add_image(void *arg, const struct image_entry *e)
 {
 	struct json_object *o = json_object_new_object();
 	char uuid[UUID_TEXT_LEN + 1];
 
 	uuid_unparse_lower(e->uuid, uuid);
-	add_str(o, "path", e->path);
-	add_str(o, "uuid", uuid);
-	add_str(o, "key_id", e->token.key_id);
-	add_str(o, "service", e->token.service);
+	json_put_text(o, "path", e->path);
+	json_put_text(o, "uuid", uuid);
+	json_put_text(o, "key_id", e->token.key_id);
+	json_put_text(o, "service", e->token.service);
 	json_object_object_add(o, "derived", json_object_new_boolean(e->token.derived));
-	add_num(o, "sector_size", e->sector_len);
-	add_num(o, "data_offset", e->data_off);
-	add_num(o, "dev", e->dev);
-	add_num(o, "ino", e->ino);
-	add_num(o, "opens", e->opens);
-	add_num(o, "bytes_read", e->record->bytes_read);
-	add_num(o, "bytes_written", e->record->bytes_written);
+	json_put_number(o, "sector_size", e->sector_len);
+	json_put_number(o, "data_offset", e->data_off);
+	json_put_number(o, "dev", e->dev);
+	json_put_number(o, "ino", e->ino);
+	json_put_number(o, "opens", e->opens);
+	json_put_number(o, "bytes_read", e->record->bytes_read);
+	json_put_number(o, "bytes_written", e->record->bytes_written);
 	json_object_array_add(arg, o);
 }
 
@@ -72,20 +63,20 @@ static struct json_object *key_service(const struct keyset *s)
 	struct keyservice_status ks;
 
 	keyservice_get_status(s->keys, &ks);
-	add_str(o, "name", s->name);
-	add_str(o, "helper", ks.helper);
-	add_str(o, "state", ks.state);
-	add_str(o, "breaker", ks.breaker);
-	add_num(o, "breaker_opened", ks.breaker_opened);
-	add_num(o, "children", ks.children);
-	add_num(o, "waiting", ks.waiting);
-	add_num(o, "requests", ks.requests);
-	add_num(o, "failures", ks.failures);
-	add_num(o, "restarts", ks.restarts);
-	add_num(o, "reserve", reserve_count(s->reserve));
+	json_put_text(o, "name", s->name);
+	json_put_text(o, "helper", ks.helper);
+	json_put_text(o, "state", ks.state);
+	json_put_text(o, "breaker", ks.breaker);
+	json_put_number(o, "breaker_opened", ks.breaker_opened);
+	json_put_number(o, "children", ks.children);
+	json_put_number(o, "waiting", ks.waiting);
+	json_put_number(o, "requests", ks.requests);
+	json_put_number(o, "failures", ks.failures);
+	json_put_number(o, "restarts", ks.restarts);
+	json_put_number(o, "reserve", reserve_count(s->reserve));
 	json_object_object_add(o, "wrapped",
 			       json_object_new_boolean(ks.caps & KEY_CAP_WRAPPED));
-	add_str(o, "last_error", ks.last_error);
+	json_put_text(o, "last_error", ks.last_error);
 	return o;
 }
 
@@ -108,8 +99,8 @@ static void add_audit(struct json_object *o)
 	uint64_t waiting, lost;
 
 	audit_counts(&waiting, &lost);
-	add_num(a, "waiting", waiting);
-	add_num(a, "lost", lost);
+	json_put_number(a, "waiting", waiting);
+	json_put_number(a, "lost", lost);
 	json_object_object_add(o, "audit", a);
 }
 
@@ -148,14 +139,14 @@ static void add_counts(struct server *sv, struct json_object *o)
 
 	state_counts(sv->state, &nodes, &handles);
 	deletion_counts(sv->deletions, &waiting, &suspect);
-	add_num(o, "nodes", nodes);
-	add_num(o, "handles", handles);
-	add_num(o, "keys", keytable_count(sv->keys));
-	add_num(o, "parked", deferred_parked_cnt(sv->deferred));
-	add_num(o, "destroy_unconfigured", foreign_deletions(sv));
-	add_num(o, "suspects", suspect);
+	json_put_number(o, "nodes", nodes);
+	json_put_number(o, "handles", handles);
+	json_put_number(o, "keys", keytable_count(sv->keys));
+	json_put_number(o, "parked", deferred_parked_cnt(sv->deferred));
+	json_put_number(o, "destroy_unconfigured", foreign_deletions(sv));
+	json_put_number(o, "suspects", suspect);
 	json_object_object_add(o, "destroy_queue", destroy_queue(sv));
-	add_num(o, "promote_queue", promote_count(sv->promote));
+	json_put_number(o, "promote_queue", promote_count(sv->promote));
 }
 
 struct coverage {
@@ -185,9 +176,9 @@ static struct json_object *escrow(struct server *sv)
 	c.mark = imagetable_escrow_mark(pub->recipient);
 	imagetable_each(sv->images, count_escrow, &c);
 	o = json_object_new_object();
-	add_str(o, "recipient", pub->recipient);
-	add_num(o, "with", c.with);
-	add_num(o, "without", c.without);
+	json_put_text(o, "recipient", pub->recipient);
+	json_put_number(o, "with", c.with);
+	json_put_number(o, "without", c.without);
 	return o;
 }
 
@@ -198,9 +189,9 @@ static struct json_object *last_death(const struct history *h)
 	if (!h->deaths)
 		return NULL;
 	o = json_object_new_object();
-	add_num(o, "signal", h->last_signal);
-	add_num(o, "in_flight", h->last_in_flight);
-	add_num(o, "seconds_ago", h->death_age_ms / 1000);
+	json_put_number(o, "signal", h->last_signal);
+	json_put_number(o, "in_flight", h->last_in_flight);
+	json_put_number(o, "seconds_ago", h->death_age_ms / 1000);
 	return o;
 }
 
@@ -218,17 +209,17 @@ static void add_history(struct json_object *o, const struct session *s)
 	struct history h;
 
 	history_get(&h, s);
-	add_num(o, "generation", h.generation);
-	add_num(o, "deaths", h.deaths);
-	add_num(o, "hangs", h.hangs);
-	add_num(o, "upgrades", h.upgrades);
-	add_num(o, "replayed", h.replayed);
-	add_num(o, "resent", h.resent);
-	add_num(o, "poisoned", h.poisoned);
-	add_num(o, "dropped_records", h.dropped);
+	json_put_number(o, "generation", h.generation);
+	json_put_number(o, "deaths", h.deaths);
+	json_put_number(o, "hangs", h.hangs);
+	json_put_number(o, "upgrades", h.upgrades);
+	json_put_number(o, "replayed", h.replayed);
+	json_put_number(o, "resent", h.resent);
+	json_put_number(o, "poisoned", h.poisoned);
+	json_put_number(o, "dropped_records", h.dropped);
 	json_object_object_add(o, "last_death", last_death(&h));
 	json_object_object_add(o, "stall_ms", stall(&h));
-	add_num(o, "uptime", h.uptime_s);
+	json_put_number(o, "uptime", h.uptime_s);
 }
 
 static struct json_object *describe(const struct status_socket *s)
@@ -237,13 +228,13 @@ static struct json_object *describe(const struct status_socket *s)
 	struct json_object *o = json_object_new_object();
 	struct json_object *images = json_object_new_array();
 
-	add_str(o, "version", VCF_VERSION);
-	add_str(o, "mountpoint", sv->cfg->mountpoint);
-	add_str(o, "backing", sv->cfg->backing);
-	add_num(o, "keeper_pid", (uint64_t)sv->keeper_pid);
+	json_put_text(o, "version", VCF_VERSION);
+	json_put_text(o, "mountpoint", sv->cfg->mountpoint);
+	json_put_text(o, "backing", sv->cfg->backing);
+	json_put_number(o, "keeper_pid", (uint64_t)sv->keeper_pid);
 	json_object_object_add(o, "keeper_gone",
 			       json_object_new_boolean(getppid() != sv->keeper_pid));
-	add_num(o, "server_pid", (uint64_t)getpid());
+	json_put_number(o, "server_pid", (uint64_t)getpid());
 	add_history(o, s->session);
 	add_counts(sv, o);
 	add_services(sv, o);
