@@ -136,7 +136,7 @@ vcf_err_t http_fail_advice(const struct http *h, const struct http_reply *r,
 			   struct helper_failure *f);
 
 /*
- * What a service says in a JSON error, printable and cut to fit: {"description"},
+ * What a service says in a JSON error, made fit for the log (util/untrusted.h): {"description"},
  * {"error":{"message"}}, {"error":"..."}, {"errors":["..."]}, {"message"}. For all else
  * only what kind of thing the body is; pages of HTML are never quoted.
  */
