@@ -2,6 +2,7 @@
 #include "crypto/keyservice_child.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -239,6 +240,18 @@ static vcf_err_t queue_request(struct keychild *c)
 	return 0;
 }
 
+/* Not sent to those that did not ask for it: a helper may refuse what it does not know. */
+static vcf_err_t queue_deadline(struct keychild *c)
+{
+	struct key_request *r = &c->mem->request;
+
+	c->told_deadline = true;
+	r->verb = KEY_OPTION;
+	snprintf(r->id, sizeof(r->id), "deadline-ms");
+	snprintf(r->value, sizeof(r->value), "%u", c->cfg->request_timeout_ms);
+	return queue_request(c);
+}
+
 /* The options one at a time, then `ready`. */
 static vcf_err_t queue_option(struct keychild *c)
 {
@@ -247,6 +260,8 @@ static vcf_err_t queue_option(struct keychild *c)
 
 	if (c->option > c->cfg->option_cnt)
 		return 0;
+	if (c->caps & KEY_CAP_DEADLINE && !c->told_deadline)
+		return queue_deadline(c);
 	if (c->option == c->cfg->option_cnt) {
 		r->verb = KEY_READY;
 	} else {

@@ -42,6 +42,7 @@ struct keychild {
 	bool eof;
 	uint64_t deadline_ms; /* not in IDLE */
 	unsigned int caps;
+	bool told_deadline;
 	size_t option; /* the next one to send; option_cnt: `ready` is next */
 	uint64_t tag;
 	struct keyjob *job; /* BUSY: whose request it has */
