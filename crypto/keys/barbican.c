@@ -540,6 +540,7 @@ int main(void)
 {
 	static const struct helper_ops ops = {
 		.name = "barbican",
+		.caps = KEY_CAP_DEADLINE,
 		.option = barbican_option,
 		.start = barbican_start,
 		.new_secret = barbican_new,
