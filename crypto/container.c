@@ -5,7 +5,8 @@
  * libcryptsetup sees nothing but /proc/self/fd/N of our memfd: what has been judged is
  * what is used, whatever happens to the file meanwhile. crypt_init() and crypt_free()
  * share counters inside the library that it does not lock: RANK_CRYPTSETUP. The calls
- * between may run in parallel on different containers.
+ * between may run in parallel on different containers. It makes, checks and changes headers; a key
+ * slot is opened by luks_slot.c.
  */
 #include "crypto/container.h"
 
@@ -151,22 +152,15 @@ vcf_err_t container_lock_keys(struct container *c)
 /* Opens the token's slot; the volume key goes to the locked page. */
 static vcf_err_t open_slot(struct container *c, const struct secret *secret)
 {
-	size_t len = VOLUME_KEY_LEN;
-	vcf_err_t err = container_lock_keys(c);
-	int rc;
+	vcf_err_t err = c->slot.digest_len ? container_lock_keys(c) : -EINVAL;
 
 	if (err)
 		return err;
 	secret_hex(secret, c->keys->passphrase);
-	rc = crypt_volume_key_get(c->cd, (int)c->token.keyslot,
-				  (char *)c->keys->volume_key, &len, c->keys->passphrase,
-				  SECRET_HEX_LEN);
+	err = luks_slot_open(c->keys->volume_key, &c->slot, c->hdr + c->slot.material_off,
+			     c->keys->passphrase, SECRET_HEX_LEN);
 	secret_wipe(c->keys->passphrase, sizeof(c->keys->passphrase));
-	if (rc == -EPERM)
-		return -EKEYREJECTED;
-	if (rc < 0)
-		return rc == -ENOMEM ? -ENOMEM : -EIO;
-	return len == VOLUME_KEY_LEN ? 0 : -EIO;
+	return err;
 }
 
 /* The key must be the one that the MAC speaks of, and a key that XTS may use. */
