@@ -109,6 +109,11 @@ struct keyservice_config {
 	unsigned int kept_cnt;
 	uint32_t kept_config;
 	bool kept_in_use; /* other services are at work with them: nothing is taken over */
+	/*
+	 * For a command: once three helpers in a row could not be executed, or ended before they
+	 * were ready, all requests fail at once (-ETIMEDOUT, the reason as text).
+	 */
+	bool give_up;
 };
 
 struct keyservice_result {

@@ -45,6 +45,7 @@ struct keyservice {
 	struct keychild *children[KEYCONFIG_CHILDREN_MAX]; /* (t) */
 	unsigned int child_cnt;				   /* (t) */
 	unsigned int streak;	     /* (t) helpers lost since the last answer */
+	unsigned int unstarted;	     /* (t) helpers in a row that were never ready */
 	uint64_t start_ms;	     /* (t) no helper is started before */
 	uint64_t stagger_ms;	     /* (t) no further helper is started before */
 	uint64_t tag;		     /* (t) */

@@ -34,6 +34,7 @@ enum {
 	PAUSE_MAX_MS = 5000,
 	LIST_TRIES = 6,	  /* of a list; nobody but a command waits for it */
 	STAGGER_MS = 40,  /* between the starts of two helpers, at most */
+	START_TRIES = 3,  /* keyservice_config.give_up */
 	GOODBYE_MS = 300, /* for helpers to end by themselves at the end of their input */
 };
 
@@ -355,6 +356,7 @@ static void start_child(struct keyservice *ks, uint64_t now)
 		log_err("key service %s: %s: %s", cfg->name, cfg->helper, text);
 		note_failure(ks, text, false);
 		breaker_failed(ks, NULL, text);
+		ks->unstarted++;
 		delay_start(ks);
 		return;
 	}
@@ -387,6 +389,7 @@ static void lose_child(struct keyservice *ks, unsigned int i)
 		(int)c->pid, text + strlen("helper "),
 		job ? "; its request is repeated" : "");
 	note_failure(ks, text, true);
+	ks->unstarted += c->state < KEYCHILD_IDLE;
 	delay_start(ks);
 	c->job = NULL;
 	keyservice_drop_child(ks, i);
@@ -410,6 +413,8 @@ static bool serve_child(struct keyservice *ks, struct keychild *c, uint64_t now)
 		if (!take_reply(ks, c, reply))
 			return false;
 	}
+	if (c->state >= KEYCHILD_IDLE)
+		ks->unstarted = 0;
 	if (rc == 0 && c->state != KEYCHILD_IDLE && now >= c->deadline_ms) {
 		c->why = "did not answer in time";
 		return false;
@@ -566,12 +571,14 @@ static void wait_events(struct keyservice *ks, uint64_t now)
 
 static void expire_jobs(struct keyservice *ks, uint64_t now)
 {
-	char reason[sizeof(ks->last_error)];
+	bool hopeless = ks->settings->cfg.give_up && ks->unstarted >= START_TRIES;
+	char reason[sizeof(ks->last_error) + 64];
 
 	mutex_lock(&ks->lock);
-	memcpy(reason, ks->last_error, sizeof(reason));
+	snprintf(reason, sizeof(reason), "%s%s",
+		 hopeless ? "the key helper does not start: " : "", ks->last_error);
 	mutex_unlock(&ks->lock);
-	keyqueue_expire(&ks->queue, now, reason);
+	keyqueue_expire(&ks->queue, hopeless ? UINT64_MAX : now, reason);
 }
 
 /* Ends the input of all helpers and gives them a moment to see it. */

@@ -57,6 +57,12 @@ struct http_options {
 NODISCARD vcf_err_t http_option(struct http_options *o, const char *name,
 				const char *value);
 
+/*
+ * Appends what says whom it trusts and as whom it shows itself: what was had over a weaker trust is
+ * not for a service with a stronger one.
+ */
+void http_options_identity(const struct http_options *o, struct lockbuf *out);
+
 /* --- a service --- */
 
 struct http;
