@@ -228,6 +228,7 @@ static const struct {
 	{"{\"error\":\"flat\"}", "", "flat"},
 	{"{\"errors\":[\"permission denied\"]}", "", "permission denied"},
 	{"{\"message\":\"m\"}", "", "m"},
+	{"{\"message\":\"token " X128 "\"}", "", "token [... 128 characters]"},
 	{"{\"errors\":[]}", "", "13 bytes that are no known form of error"},
 	{"{\"description\":7}", "", "17 bytes that are no known form of error"},
 	{"{\"description\":\"a\\r\\nb\\u0007 \\u00e9c\"}", "", "a b c"},
