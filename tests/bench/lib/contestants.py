@@ -216,10 +216,10 @@ class Ours(Contestant):
     package = "vmcryptfs"
     file_helper = True
 
-    def __init__(self, name, program, *options, note="", variant=False):
+    def __init__(self, name, program, *options, note="", variant=False, no_cipher=False):
         """variant: a form of containers beside the usual one; no part in rows of many images"""
         super().__init__()
-        self.variant = variant
+        self.variant, self.no_cipher = variant, no_cipher
         self.name, self.program, self.options = name, os.path.abspath(program), options
         self.note = note or f"{os.path.relpath(self.program)} {' '.join(options)}".rstrip()
 
@@ -239,8 +239,10 @@ class Ours(Contestant):
                    f"mount.runtime-directory={self.dir}/run", *self.options]
         if self.file_helper:
             options.append(f"file.directory={self.dir}/keys")
-        self.serve(self.program, "mount", "-f",
-                   *(word for option in options for word in ("-o", option)), self.back, self.mnt)
+        env = dict(os.environ, VMCRYPTFS_NO_CIPHER="yes") if self.no_cipher else None
+        self.serve(self.program, "mount", "-f", *(word for option in options
+                                                  for word in ("-o", option)),
+                   self.back, self.mnt, env=env)
 
     def again(self):
         """Unmounted and mounted anew: nothing is open, no key is held."""
@@ -340,7 +342,8 @@ def everyone(more=()):
     nocipher = os.environ.get("VMCRYPTFS_NOCIPHER", TOP + "/build-nocipher/fs/vmcryptfs")
     found = [Plain(), PassthroughLl("passthrough_ll", "never"),
              PassthroughLl("passthrough_ll-cached", "always"),
-             Ours("ours-nocipher", nocipher, note="vmcryptfs whose cipher is a copy"),
+             Ours("ours-nocipher", nocipher, "format.sector-size=4096", no_cipher=True,
+                  note="built with -Dbench-no-cipher=true: its cipher is a copy"),
              Ours("vmcryptfs", program, "format.sector-size=4096"),
              Ours("vmcryptfs-512", program, "format.sector-size=512", variant=True),
              Ours("vmcryptfs-luks1", program, "format.type=luks1", "format.sector-size=512",

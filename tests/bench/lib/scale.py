@@ -85,7 +85,8 @@ class Opening:
         return is_main(peer)
 
     def prepare(self, peer, tools):
-        peer.closed = contestants.Ours(peer.name, peer.program, *peer.options)
+        peer.closed = contestants.Ours(peer.name, peer.program, *peer.options,
+                                      no_cipher=peer.no_cipher)
         other = peer.closed
         other.start(tools.dir, 0, before=self.with_helper)
         jobs.listed_images(other.tree + "/images", ONE_BY_ONE + AT_ONCE)
