@@ -319,6 +319,10 @@ static int run(struct mount_args *a, int argc, char **argv)
 	if (code)
 		return code;
 	config_apply_level(a->cfg);
+	if (VCF_BENCH_NO_CIPHER)
+		log_warn("this build DOES NOT ENCRYPT: whatever is written below %s is "
+			 "plaintext",
+			 a->cfg->backing);
 	code = check_supported(a->cfg);
 	if (!code && a->session >= 0)
 		return resume(a);

@@ -490,7 +490,7 @@ static void answer_if_dying(struct deferred *d, uint64_t unique, uint32_t pid)
 		p->answered = true;
 	mutex_unlock(&d->lock);
 	if (p)
-		server_reply_raw(d->sv, unique, -EINTR);
+		server_reply(d->sv, unique, -EINTR, NULL, 0);
 }
 
 /*

@@ -400,6 +400,7 @@ static vcf_err_t before_magic(void *arg)
 static vcf_err_t take_secret(struct imagejob *j, struct container_params *p,
 			     struct token *t, void (*ready)(void *, vcf_err_t))
 {
+	const struct reserve_wanted wanted = keyaudit_wanted(&j->audit, j->path);
 	vcf_err_t err;
 
 	if (j->cls == CLASS_DERIVED) {
@@ -408,7 +409,7 @@ static vcf_err_t take_secret(struct imagejob *j, struct container_params *p,
 		err = sitekey_get(j->service->site, &j->secret, t->key_id, ready, j);
 		return err ? err : derive(&j->secret, p->uuid);
 	}
-	err = reserve_take(j->service->reserve, &j->reserved, ready, j);
+	err = reserve_take(j->service->reserve, &j->reserved, &wanted, ready, j);
 	if (err)
 		return err;
 	memcpy(p->uuid, j->reserved.uuid, UUID_LEN);

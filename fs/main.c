@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -52,6 +53,18 @@ static bool from_keeper(int argc, char **argv)
 	return false;
 }
 
+/* A build that does not encrypt is for measurements; nobody runs it by mistake. */
+static bool is_refused(void)
+{
+	const char *wanted = getenv("VMCRYPTFS_NO_CIPHER");
+
+	if (!VCF_BENCH_NO_CIPHER || (wanted && strcmp(wanted, "yes") == 0))
+		return false;
+	fprintf(stderr, "vmcryptfs: this build DOES NOT ENCRYPT: it only shows what "
+			"encryption costs; VMCRYPTFS_NO_CIPHER=yes allows that\n");
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	const struct command *c;
@@ -59,11 +72,14 @@ int main(int argc, char **argv)
 	settle_fds(from_keeper(argc, argv));
 	if (argc >= 2 &&
 	    (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) {
-		printf("vmcryptfs %s\n", VCF_VERSION);
+		printf("vmcryptfs %s%s\n", VCF_VERSION,
+		       VCF_BENCH_NO_CIPHER ? " (DOES NOT ENCRYPT)" : "");
 		return EXIT_OK;
 	}
 	if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
 		return cmd_help(1, argv);
+	if (is_refused())
+		return EXIT_REFUSED;
 	if (argc >= 2 && strcmp(argv[1], "upgrade-probe") == 0)
 		return cmd_upgrade_probe(argc - 1, argv + 1);
 	c = argc >= 2 ? command_find(argv[1]) : NULL;

@@ -41,8 +41,6 @@ const struct fuse_lowlevel_ops ops_table = {
 	.rmdir = ops_rmdir,
 	.open = ops_open,
 	.create = ops_create,
-	.read = ops_read,
-	.write = ops_write,
 	.flush = ops_flush,
 	.release = ops_release,
 	.fsync = ops_fsync,
@@ -257,7 +255,7 @@ static struct fuse_open_out *open_out(uint32_t opcode, struct iovec *payload)
 }
 
 /* One writer at a time: a stream may take less than the whole answer at once. */
-static ssize_t write_stream(struct server *sv, int fd, struct iovec *iov, int count)
+static ssize_t write_stream(struct server *sv, const struct iovec *iov, int count)
 {
 	ssize_t sum = 0;
 
@@ -266,7 +264,7 @@ static ssize_t write_stream(struct server *sv, int fd, struct iovec *iov, int co
 		size_t done = 0;
 
 		while (done < iov[i].iov_len) {
-			ssize_t n = send(fd, (char *)iov[i].iov_base + done,
+			ssize_t n = send(sv->devfd, (char *)iov[i].iov_base + done,
 					 iov[i].iov_len - done, MSG_NOSIGNAL);
 
 			if (n < 0 && errno == EINTR)
@@ -281,6 +279,17 @@ static ssize_t write_stream(struct server *sv, int fd, struct iovec *iov, int co
 	return sum;
 }
 
+ssize_t ops_send(struct server *sv, const struct iovec *iov, int count)
+{
+	ssize_t sent;
+
+	CRASHPOINT("answer-begins");
+	TSAN_RELEASE(&sv->devfd);
+	sent = sv->stream ? write_stream(sv, iov, count) : writev(sv->devfd, iov, count);
+	CRASHPOINT("answer-sent");
+	return sent;
+}
+
 ssize_t ops_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	struct server *sv = userdata;
@@ -288,11 +297,10 @@ ssize_t ops_writev(int fd, struct iovec *iov, int count, void *userdata)
 	const struct fuse_out_header *out = iov[0].iov_base;
 	const struct fuse_in_header *in = w ? (const void *)w->req : NULL;
 	struct fuse_open_out *open;
-	ssize_t sent;
 
+	(void)fd;
 	if (out->unique == TAKEOVER_INIT_UNIQUE)
 		return (ssize_t)out->len; /* the kernel had it at the mount */
-	CRASHPOINT("answer-begins");
 	if (in && count >= 2 && !out->error && out->unique == in->unique) {
 		open = open_out(in->opcode, &iov[1]);
 		if (open)
@@ -300,8 +308,5 @@ ssize_t ops_writev(int fd, struct iovec *iov, int count, void *userdata)
 		if (in->opcode == FUSE_INIT)
 			patch_init(sv, &iov[1]);
 	}
-	TSAN_RELEASE(&sv->devfd);
-	sent = sv->stream ? write_stream(sv, fd, iov, count) : writev(fd, iov, count);
-	CRASHPOINT("answer-sent");
-	return sent;
+	return ops_send(sv, iov, count);
 }

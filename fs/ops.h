@@ -3,7 +3,7 @@
  * The handlers of FUSE requests: they unpack, call, and reply exactly once (or park). No policy
  * and no crypto here. Files: ops.c (table, INIT, replies), ops_entry.c (lookup, attributes),
  * ops_name.c (making, linking, renaming), ops_remove.c (unlink and its journal), ops_file.c
- * (open files), ops_dir.c (folders), ops_xattr.c.
+ * (open files), ops_dir.c (folders), ops_xattr.c. READ and WRITE do not come here: transfer.h.
  */
 #ifndef VCF_FS_OPS_H
 #define VCF_FS_OPS_H
@@ -18,6 +18,11 @@ extern const struct fuse_lowlevel_ops ops_table;
 
 /* Patches answers on their way out (flags that libfuse 3.14 has no field for) and writes them. */
 ssize_t ops_writev(int fd, struct iovec *iov, int count, void *userdata);
+/* Writes an answer as it is; as writev(2). */
+ssize_t ops_send(struct server *sv, const struct iovec *iov, int count);
+
+/* O_DIRECT at less than this is refused, as local file systems do. */
+enum { OPS_DIRECT_ALIGN_MIN = 512 };
 
 static inline struct server *ops_server(fuse_req_t req)
 {
@@ -70,6 +75,14 @@ void ops_parked(fuse_req_t req);
 struct image_entry *ops_entry(struct server *sv, const struct handle *h);
 struct image_file ops_image_file(const struct handle *h);
 
+/*
+ * The image behind a handle, if there is one: 0, -EINPROGRESS (parked), -errno. The second makes a
+ * container of an empty file, but not for what the kernel writes back.
+ */
+NODISCARD vcf_err_t ops_need_key(struct server *sv, uint64_t ino, struct image_entry *e);
+NODISCARD vcf_err_t ops_need_header(struct server *sv, uint64_t ino,
+				    struct image_entry *e, bool writeback);
+
 /* Runs as the caller for the creation of an inode (owner, group, quota); undone by ops_as_us(). */
 void ops_as_caller(fuse_req_t req);
 void ops_as_us(fuse_req_t req);
@@ -95,10 +108,6 @@ void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
 void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		struct fuse_file_info *fi);
-void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-	      struct fuse_file_info *fi);
-void ops_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
-	       struct fuse_file_info *fi);
 void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);

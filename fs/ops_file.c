@@ -19,8 +19,6 @@
 /* linux/fuse.h of 6.6; in 6.1's headers only as a comment's promise. */
 #define OPEN_PARALLEL_DIRECT_WRITES (1u << 6)
 
-enum { DIRECT_ALIGN_MIN = 512 };
-
 /*
  * Flags for the backing file of a plain file. The kernel has dealt with the others (O_TRUNC,
  * O_APPEND), or they would make another kind of descriptor (O_PATH, O_TMPFILE). With writeback
@@ -48,9 +46,9 @@ static uint32_t direct_align(int fd)
 
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 &&
 	    (sx.stx_mask & STATX_DIOALIGN) && sx.stx_dio_offset_align)
-		return sx.stx_dio_offset_align > DIRECT_ALIGN_MIN
+		return sx.stx_dio_offset_align > OPS_DIRECT_ALIGN_MIN
 			       ? sx.stx_dio_offset_align
-			       : DIRECT_ALIGN_MIN;
+			       : OPS_DIRECT_ALIGN_MIN;
 #else
 	(void)fd;
 #endif
@@ -326,180 +324,30 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 		reply_create(req, &e, fi);
 }
 
-/* What a local file system says to O_DIRECT at odd offsets. */
-static bool misaligned(const struct handle *h, const struct fuse_file_info *fi,
-		       size_t size, off_t off)
-{
-	/* What the kernel writes back from a mapping comes by any handle, cut at the end. */
-	return !fi->writepage && (h->flags & HANDLE_O_DIRECT) &&
-	       (((uint64_t)off | size) & (DIRECT_ALIGN_MIN - 1)) != 0;
-}
-
-static void read_plain(fuse_req_t req, const struct handle *h, size_t size, off_t off)
-{
-	struct worker *w = current_worker;
-	ssize_t n = io_pread_full(h->fd, w->io.buf, size, off);
-
-	if (n < 0)
-		ops_reply_err(req, (vcf_err_t)n);
-	else
-		fuse_reply_buf(req, (char *)w->io.buf, (size_t)n);
-}
-
 /*
- * No image: the file is empty, or it is one whose key a successor could not take over. -EINPROGRESS:
- * parked.
+ * No image: the file is empty, or it is one whose key a successor could not take over.
  */
-static vcf_err_t need_key(struct server *sv, fuse_ino_t ino, struct image_entry *e)
+vcf_err_t ops_need_key(struct server *sv, uint64_t ino, struct image_entry *e)
 {
-	struct node *n = state_node(sv->state, ino);
+	struct node *n;
 
 	if (e->image || !e->lost)
 		return 0;
+	n = state_node(sv->state, ino);
 	return n ? imagetable_prepare(sv->images, e, n, IMAGE_NEED_OPEN) : -ESTALE;
 }
 
-static void read_image(fuse_req_t req, fuse_ino_t ino, const struct handle *h,
-		       size_t size, off_t off, const struct fuse_file_info *fi)
+vcf_err_t ops_need_header(struct server *sv, uint64_t ino, struct image_entry *e,
+			  bool writeback)
 {
-	struct image_entry *e = ops_entry(ops_server(req), h);
-	struct image_file f = ops_image_file(h);
-	void *data;
-	ssize_t n;
-	vcf_err_t err = misaligned(h, fi, size, off) ? -EINVAL
-						     : need_key(ops_server(req), ino, e);
-
-	if (err == -EINPROGRESS) {
-		ops_parked(req);
-		return;
-	}
-	if (err) {
-		ops_reply_err(req, err);
-		return;
-	}
-	if (!e->image) { /* no header: P = 0 */
-		fuse_reply_buf(req, NULL, 0);
-		return;
-	}
-	n = image_pread(e->image, &f, &current_worker->io, size, (uint64_t)off, &data);
-	if (n < 0) {
-		log_err("%s: read of %zu bytes at %lld: %s", e->path, size,
-			(long long)off, strerror((int)-n));
-		ops_reply_err(req, (vcf_err_t)n);
-		return;
-	}
-	e->record->bytes_read += (uint64_t)n;
-	lock_assert_none();
-	fuse_reply_buf(req, data, (size_t)n);
-}
-
-void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-	      struct fuse_file_info *fi)
-{
-	struct handle *h = ops_handle(req, ino, fi);
-
-	if (!h)
-		return;
-	if (size > SERVER_MAX_IO)
-		ops_reply_err(req, -EINVAL);
-	else if (h->kind == HANDLE_IMAGE)
-		read_image(req, ino, h, size, off, fi);
-	else
-		read_plain(req, h, size, off);
-}
-
-/* The image behind a handle, with a header; made now for a first byte. */
-static vcf_err_t need_header(struct server *sv, fuse_ino_t ino, struct image_entry *e,
-			     const struct fuse_file_info *fi)
-{
-	struct node *n = state_node(sv->state, ino);
+	struct node *n;
 
 	if (e->image)
 		return 0;
-	if (fi && fi->writepage)
-		return -EIO; /* written back from a mapping: never the first byte */
+	if (writeback)
+		return -EIO; /* of a mapping: never the first byte */
+	n = state_node(sv->state, ino);
 	return n ? imagetable_prepare(sv->images, e, n, IMAGE_NEED_HEADER) : -ESTALE;
-}
-
-static vcf_err_t write_image(struct server *sv, fuse_ino_t ino, const struct handle *h,
-			     const char *buf, size_t size, off_t off,
-			     const struct fuse_file_info *fi)
-{
-	struct image_entry *e = ops_entry(sv, h);
-	struct image_file f = ops_image_file(h);
-	vcf_err_t err;
-
-	if (misaligned(h, fi, size, off))
-		return -EINVAL;
-	err = need_header(sv, ino, e, fi);
-	if (err)
-		return err;
-	err = image_pwrite(e->image, &f, &current_worker->io, buf, size, (uint64_t)off);
-	if (err)
-		log_err("%s: write of %zu bytes at %lld: %s", e->path, size,
-			(long long)off, strerror(-err));
-	else
-		e->record->bytes_written += size;
-	return err;
-}
-
-/*
- * A write past the page cache by one who may not keep set-id bits: the kernel leaves them to us,
- * in a flag that libfuse has no field for.
- */
-static vcf_err_t drop_set_ids(struct server *sv, fuse_ino_t ino, const struct handle *h)
-{
-	const struct fuse_in_header *in = (const void *)current_worker->req;
-	const struct fuse_write_in *arg = (const void *)(in + 1);
-	struct stat st;
-	mode_t mode;
-
-	if (!(arg->write_flags & FUSE_WRITE_KILL_SUIDGID))
-		return 0;
-	if (fstat(h->fd, &st) < 0)
-		return -errno;
-	mode = st.st_mode & ~(mode_t)S_ISUID;
-	if (mode & S_IXGRP)
-		mode &= ~(mode_t)S_ISGID;
-	if (mode == st.st_mode)
-		return 0;
-	if (fchmod(h->fd, mode & 07777) < 0)
-		return -errno;
-	/* The kernel still has the old ones. Attributes alone (-1) wait for no page. */
-	if (fuse_lowlevel_notify_inval_inode(sv->se, ino, -1, 0))
-		log_dbg("cached attributes stay for their time");
-	return 0;
-}
-
-static vcf_err_t write_handle(struct server *sv, fuse_ino_t ino, const struct handle *h,
-			      const char *buf, size_t size, off_t off,
-			      const struct fuse_file_info *fi)
-{
-	vcf_err_t err = drop_set_ids(sv, ino, h);
-
-	if (err)
-		return err;
-	if (h->kind == HANDLE_IMAGE)
-		return write_image(sv, ino, h, buf, size, off, fi);
-	return io_pwrite_full(h->fd, buf, size, off);
-}
-
-void ops_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
-	       struct fuse_file_info *fi)
-{
-	struct handle *h = ops_handle(req, ino, fi);
-	vcf_err_t err;
-
-	if (!h)
-		return;
-	err = write_handle(ops_server(req), ino, h, buf, size, off, fi);
-	lock_assert_none();
-	if (err == -EINPROGRESS)
-		ops_parked(req);
-	else if (err)
-		ops_reply_err(req, err);
-	else
-		fuse_reply_write(req, size);
 }
 
 /* close(2) of a copy makes the backing file system report what it kept back (NFS). */
@@ -573,9 +421,9 @@ static vcf_err_t fallocate_image(struct server *sv, fuse_ino_t ino,
 	vcf_err_t err = 0;
 
 	if (mode & FALLOC_FL_PUNCH_HOLE)
-		err = need_key(sv, ino, e);
+		err = ops_need_key(sv, ino, e);
 	else
-		err = need_header(sv, ino, e, NULL);
+		err = ops_need_header(sv, ino, e, false);
 	if (err || !e->image) /* a hole in nothing */
 		return err;
 	return image_fallocate(e->image, &f, &current_worker->io, mode, (uint64_t)off,
@@ -609,7 +457,7 @@ static off_t seek(struct server *sv, fuse_ino_t ino, const struct handle *h, off
 {
 	struct image_entry *e = h->kind == HANDLE_IMAGE ? ops_entry(sv, h) : NULL;
 	struct image_file f = ops_image_file(h);
-	vcf_err_t err = e ? need_key(sv, ino, e) : 0;
+	vcf_err_t err = e ? ops_need_key(sv, ino, e) : 0;
 	off_t pos;
 
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)

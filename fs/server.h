@@ -4,7 +4,8 @@
  *
  * Requests come from /dev/fuse, one a read(2), or from a stream socket framed by
  * fuse_in_header.len (tests: no mount, no privileges). Each worker reads into its own resident
- * buffer and hands it to libfuse's low-level session; the handlers are in ops_*.c.
+ * buffer; READ and WRITE are executed by transfer.c, all else by libfuse's low-level session, whose
+ * handlers are in ops_*.c.
  *
  * A request that must wait for a key is parked (deferred.h) and executed again, from its first
  * byte, by an executor thread when the key is there. FUSE_INTERRUPT is answered here, not by
@@ -213,7 +214,8 @@ void worker_lock(struct worker *w);
 /* Wipes the buffers. */
 void worker_fini(struct worker *w);
 
-/* Sends raw bytes to the kernel side (answers that libfuse does not make). */
-void server_reply_raw(struct server *sv, uint64_t unique, int err);
+/* Sends an answer that libfuse does not make: an error, or 0 and len bytes of data. */
+void server_reply(struct server *sv, uint64_t unique, vcf_err_t err, void *data,
+		  size_t len);
 
 #endif

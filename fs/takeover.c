@@ -276,7 +276,7 @@ static void refuse_poison(struct server *sv, struct worker *w)
 		path, (unsigned long long)in->unique, in->opcode, w->slot->faults);
 	sv->session->head->poisoned++;
 	if (has_answer(in->opcode))
-		server_reply_raw(sv, in->unique, -EIO);
+		server_reply(sv, in->unique, -EIO, NULL, 0);
 }
 
 /* The request lies in w's buffer. */

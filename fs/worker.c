@@ -21,6 +21,7 @@
 #include "fs/reqcheck.h"
 #include "fs/server.h"
 #include "fs/takeover.h"
+#include "fs/transfer.h"
 #include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
@@ -96,7 +97,7 @@ static void begin(struct worker *w, uint64_t unique)
 		forget_last(s);
 		atomic_store_explicit(&s->unique, unique, memory_order_release);
 	}
-	atomic_store_explicit(&s->began_ms, clock_now_ms(), memory_order_relaxed);
+	atomic_store_explicit(&s->began_ms, clock_coarse_ms(), memory_order_relaxed);
 	atomic_store_explicit(&s->busy, unique, memory_order_release);
 }
 
@@ -139,7 +140,10 @@ void server_execute(struct worker *w, size_t len)
 	CRASHPOINT("request-read");
 	begin(w, in->unique);
 	CRASHPOINT("request-begun");
-	fuse_session_process_buf(w->sv->se, &buf);
+	if (transfer_is(w->sv, in->opcode))
+		transfer_execute(w);
+	else
+		fuse_session_process_buf(w->sv->se, &buf);
 	CRASHPOINT("request-done");
 	w->unique = 0;
 	worker_drop_request(w);
@@ -153,12 +157,15 @@ bool server_is_awaited(struct server *sv, uint64_t unique)
 	return sv->stream || write(sv->devfd, &out, sizeof(out)) >= 0 || errno != ENOENT;
 }
 
-void server_reply_raw(struct server *sv, uint64_t unique, int err)
+void server_reply(struct server *sv, uint64_t unique, vcf_err_t err, void *data,
+		  size_t len)
 {
-	struct fuse_out_header out = {.len = sizeof(out), .error = err, .unique = unique};
-	struct iovec iov = {&out, sizeof(out)};
+	struct fuse_out_header out = {
+		.len = (uint32_t)(sizeof(out) + len), .error = err, .unique = unique};
+	const struct iovec iov[] = {{&out, sizeof(out)}, {data, len}};
 
-	if (ops_writev(sv->devfd, &iov, 1, sv) < 0 && errno != ENOENT)
+	/* ENOENT: the caller went away. */
+	if (ops_send(sv, iov, len ? 2 : 1) < 0 && errno != ENOENT)
 		log_dbg("reply: %s", strerror(errno));
 }
 
@@ -227,7 +234,7 @@ static void interrupt(struct server *sv, const struct worker *w)
 	const struct fuse_interrupt_in *intr = (const void *)(in + 1);
 
 	if (!deferred_interrupt(sv->deferred, intr->unique))
-		server_reply_raw(sv, in->unique, -EAGAIN);
+		server_reply(sv, in->unique, -EAGAIN, NULL, 0);
 }
 
 /* What was asked to be sent again is mostly what waits for a key. */
@@ -249,7 +256,7 @@ static void handle(struct server *sv, struct worker *w, size_t len)
 		log_err("a malformed request (opcode %u, %zu bytes) is refused",
 			in->opcode, len);
 		if (len >= sizeof(*in) && reqcheck_answered(in))
-			server_reply_raw(sv, in->unique, -EINVAL);
+			server_reply(sv, in->unique, -EINVAL, NULL, 0);
 	} else if (in->opcode == FUSE_INTERRUPT) {
 		interrupt(sv, w);
 	} else if (!is_duplicate(sv, in->unique)) {

@@ -15,6 +15,15 @@ static inline uint64_t clock_now_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
+/* The same, up to some milliseconds ago, at a fifth of the price. */
+static inline uint64_t clock_coarse_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
 /* Nanoseconds of CLOCK_REALTIME_COARSE: the clock that local file systems take for births. */
 static inline uint64_t clock_coarse_ns(void)
 {

@@ -28,6 +28,7 @@ static void negotiate(const char *const *settings, struct fuse_init_out *out)
 	struct server *sv;
 	struct rig r;
 	struct fc *c;
+	char byte[1] = {0};
 	int pair[2];
 
 	rig_new(&r, settings);
@@ -42,7 +43,10 @@ static void negotiate(const char *const *settings, struct fuse_init_out *out)
 	ck_assert_int_eq(server_new(&sv, &p), 0);
 	ck_assert_int_eq(server_start(sv, NULL, NULL), 0);
 	c = fc_new(pair[1]);
-	ck_assert_int_eq(fc_getattr(c, ROOT, NULL), -EIO); /* before INIT: refused */
+	/* Before INIT all is refused. */
+	ck_assert_int_eq(fc_getattr(c, ROOT, NULL), -EIO);
+	ck_assert_int_eq(fc_read(c, ROOT, 1, 0, byte, 1), -EIO);
+	ck_assert_int_eq(fc_write(c, ROOT, 1, 0, byte, 1), -EIO);
 	ck_assert_int_eq(fc_init(c, RIG_INIT_FLAGS, out), 0);
 	fc_close(c);
 	server_wait(sv);

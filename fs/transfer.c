@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/transfer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs/ops.h"
+#include "util/io.h"
+#include "util/log.h"
+
+/* What both requests say. */
+struct transfer {
+	struct worker *w;
+	struct server *sv;
+	struct handle *h;
+	uint64_t ino;
+	uint64_t off;
+	size_t len;
+	bool writeback; /* of a mapping or the page cache, by any handle, cut at the end */
+};
+
+/* What a local file system says to O_DIRECT at odd offsets. */
+static bool misaligned(const struct transfer *t)
+{
+	return !t->writeback && (t->h->flags & HANDLE_O_DIRECT) &&
+	       ((t->off | t->len) & (OPS_DIRECT_ALIGN_MIN - 1)) != 0;
+}
+
+static void log_failure(const struct transfer *t, const struct image_entry *e,
+			const char *what, vcf_err_t err)
+{
+	log_err("%s: %s of %zu bytes at %lld: %s", e->path, what, t->len,
+		(long long)t->off, strerror(-err));
+}
+
+static ssize_t read_image(const struct transfer *t, void **data)
+{
+	struct image_entry *e = ops_entry(t->sv, t->h);
+	struct image_file f = ops_image_file(t->h);
+	ssize_t n = misaligned(t) ? -EINVAL : ops_need_key(t->sv, t->ino, e);
+
+	if (n || !e->image) /* no header: P = 0 */
+		return n;
+	n = image_pread(e->image, &f, &t->w->io, t->len, t->off, data);
+	if (n < 0)
+		log_failure(t, e, "read", (vcf_err_t)n);
+	else
+		e->record->bytes_read += (uint64_t)n;
+	return n;
+}
+
+static ssize_t read_handle(const struct transfer *t, void **data)
+{
+	*data = t->w->io.buf;
+	if (t->len > SERVER_MAX_IO)
+		return -EINVAL;
+	if (t->h->kind == HANDLE_IMAGE)
+		return read_image(t, data);
+	return io_pread_full(t->h->fd, t->w->io.buf, t->len, (off_t)t->off);
+}
+
+static vcf_err_t write_image(const struct transfer *t, const void *src)
+{
+	struct image_entry *e = ops_entry(t->sv, t->h);
+	struct image_file f = ops_image_file(t->h);
+	vcf_err_t err;
+
+	if (misaligned(t))
+		return -EINVAL;
+	err = ops_need_header(t->sv, t->ino, e, t->writeback);
+	if (err)
+		return err;
+	err = image_pwrite(e->image, &f, &t->w->io, src, t->len, t->off);
+	if (err)
+		log_failure(t, e, "write", err);
+	else
+		e->record->bytes_written += t->len;
+	return err;
+}
+
+/* A write past the page cache by one who may not keep set-id bits: the kernel leaves them to us. */
+static vcf_err_t drop_set_ids(const struct transfer *t)
+{
+	struct stat st;
+	mode_t mode;
+
+	if (fstat(t->h->fd, &st) < 0)
+		return -errno;
+	mode = st.st_mode & ~(mode_t)S_ISUID;
+	if (mode & S_IXGRP)
+		mode &= ~(mode_t)S_ISGID;
+	if (mode == st.st_mode)
+		return 0;
+	if (fchmod(t->h->fd, mode & 07777) < 0)
+		return -errno;
+	/* The kernel still has the old ones. Attributes alone (-1) wait for no page. */
+	if (fuse_lowlevel_notify_inval_inode(t->sv->se, t->ino, -1, 0))
+		log_dbg("cached attributes stay for their time");
+	return 0;
+}
+
+static vcf_err_t write_handle(const struct transfer *t, uint32_t write_flags,
+			      const void *src)
+{
+	vcf_err_t err = 0;
+
+	if (write_flags & FUSE_WRITE_KILL_SUIDGID)
+		err = drop_set_ids(t);
+	if (err)
+		return err;
+	if (t->h->kind == HANDLE_IMAGE)
+		return write_image(t, src);
+	return io_pwrite_full(t->h->fd, src, t->len, (off_t)t->off);
+}
+
+/* -EINPROGRESS: parked, it is answered when it is executed again. */
+static void answer(const struct transfer *t, vcf_err_t err, void *data, size_t len)
+{
+	const struct fuse_in_header *in = (const void *)t->w->req;
+
+	if (err == -EINPROGRESS)
+		return;
+	lock_assert_none();
+	server_reply(t->sv, in->unique, err, data, err ? 0 : len);
+}
+
+static struct transfer unpack(struct worker *w, uint64_t fh, uint64_t off, uint32_t len)
+{
+	const struct fuse_in_header *in = (const void *)w->req;
+
+	return (struct transfer){.w = w,
+				 .sv = w->sv,
+				 .h = state_handle_of(w->sv->state, fh, in->nodeid),
+				 .ino = in->nodeid,
+				 .off = off,
+				 .len = len};
+}
+
+static void execute_read(struct worker *w, const struct fuse_read_in *arg)
+{
+	struct transfer t = unpack(w, arg->fh, arg->offset, arg->size);
+	void *data = NULL;
+	ssize_t n = t.h ? read_handle(&t, &data) : -EBADF;
+
+	answer(&t, n < 0 ? (vcf_err_t)n : 0, data, n < 0 ? 0 : (size_t)n);
+}
+
+static void execute_write(struct worker *w, const struct fuse_write_in *arg)
+{
+	struct transfer t = unpack(w, arg->fh, arg->offset, arg->size);
+	struct fuse_write_out out = {.size = arg->size};
+	vcf_err_t err;
+
+	t.writeback = arg->write_flags & FUSE_WRITE_CACHE;
+	err = t.h ? write_handle(&t, arg->write_flags, arg + 1) : -EBADF;
+	answer(&t, err, &out, sizeof(out));
+}
+
+void transfer_execute(struct worker *w)
+{
+	const struct fuse_in_header *in = (const void *)w->req;
+
+	if (in->opcode == FUSE_READ)
+		execute_read(w, (const void *)(in + 1));
+	else
+		execute_write(w, (const void *)(in + 1));
+}
