@@ -216,7 +216,6 @@ static void on_server_end(struct keeper *k, pid_t pid, int status)
 	int64_t served_ms = -1;
 
 	last_words(k);
-	keeper_await_life(k);
 	k->server = 0;
 	k->session->head->server_pid = 0;
 	if (upgrade_on_server_end(k, status))
@@ -470,6 +469,7 @@ static void let_go(struct keeper *k)
 
 	upgrade_close(k);
 	helpers_end(&k->helpers);
+	keeper_await_life(k);
 	if (*devfd >= 0)
 		close(STEAL_FD(devfd));
 	if (k->unmounter)

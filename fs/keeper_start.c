@@ -115,14 +115,6 @@ void keeper_name_fds(struct keeper *k)
 		named[i] = i < cnt ? mine[i] : -1;
 }
 
-void keeper_clear_up(struct keeper *k)
-{
-	helpers_settle(&k->helpers, k->session);
-	keeper_name_fds(k);
-	if (session_sweep(k->session))
-		log_warn("no memory to close the dead server's descriptors");
-}
-
 /*
  * Nobody else does anything about it, whoever looks into the dead process waits as well: so this
  * does not return to the loop, as waitpid(2) would not have in the normal case.
@@ -145,6 +137,15 @@ void keeper_await_life(struct keeper *k)
 	}
 	close(*fd);
 	*fd = -1;
+}
+
+void keeper_clear_up(struct keeper *k)
+{
+	keeper_await_life(k);
+	helpers_settle(&k->helpers, k->session);
+	keeper_name_fds(k);
+	if (session_sweep(k->session))
+		log_warn("no memory to close the dead server's descriptors");
 }
 
 void keeper_pin_keys(struct keeper *k)
