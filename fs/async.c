@@ -203,8 +203,8 @@ static void account(const struct slot *s, vcf_err_t err)
 	const struct image_transfer *t = &s->t;
 
 	if (err)
-		log_err("%s: %s of %zu bytes at %llu of the container: %s", s->e->path,
-			t->write ? "write" : "read", t->len, (unsigned long long)t->coff,
+		log_err("%s: %s of %zu bytes at %llu: %s", s->e->path,
+			t->write ? "write" : "read", t->len, (unsigned long long)t->poff,
 			strerror(-err));
 	else if (t->write)
 		s->e->record->bytes_written += t->len;
@@ -254,7 +254,6 @@ static void *complete(void *arg)
 	int n;
 
 	current_worker = w;
-	w->slot->busy = 0;
 	w->slot->tid = (int32_t)gettid();
 	server_guard_thread();
 	if (w == a->completers) {
@@ -331,10 +330,20 @@ static vcf_err_t open_async(struct async *a)
 	return err;
 }
 
+/* What a dead server's completers were doing. */
+static void forget_earlier(const struct session *s)
+{
+	for (unsigned int i = 0; i < SESSION_COMPLETERS; i++) {
+		s->slots[SESSION_COMPLETER_SLOT + i].tid = 0;
+		s->slots[SESSION_COMPLETER_SLOT + i].busy = 0;
+	}
+}
+
 void async_start(struct server *sv)
 {
 	vcf_err_t err;
 
+	forget_earlier(sv->session);
 	if (!is_of_use(sv))
 		return;
 	sv->async = calloc(1, sizeof(*sv->async));
@@ -375,8 +384,9 @@ void async_stop(struct server *sv)
 	}
 	if (a->aio)
 		aio_free(a->aio);
-	explicit_bzero(session_async_buffer(sv->session, 0),
-		       (size_t)SESSION_ASYNC_MAX * SESSION_ASYNC_LEN);
+	if (a->open)
+		explicit_bzero(session_async_buffer(sv->session, 0),
+			       (size_t)SESSION_ASYNC_MAX * SESSION_ASYNC_LEN);
 	sv->async = NULL;
 	free(a);
 }

@@ -107,6 +107,7 @@ struct image_transfer {
 	struct range range;
 	int fd, buffered_fd; /* the handle's; one pread(2) or pwrite(2) of fd, which goes */
 	uint64_t coff;	     /* past the page cache, is the transfer */
+	uint64_t poff;
 	size_t len;
 	bool write;
 };

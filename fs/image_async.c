@@ -26,6 +26,7 @@ static vcf_err_t begin(struct image_io *io, size_t len, uint64_t poff, bool writ
 				     .fd = io->f->direct_fd,
 				     .buffered_fd = io->f->fd,
 				     .coff = g->data_off + poff,
+				     .poff = poff,
 				     .len = len,
 				     .write = write};
 	return rangelock_try(&io->im->ranges, &t->range, first,
