@@ -50,6 +50,28 @@ static bool is_late(const struct session_slot *slot, uint64_t now, uint64_t limi
 	return busy && began <= now && now - began >= limit_ms && slot->busy == busy;
 }
 
+/*
+ * No thread waits in the kernel for an asynchronous transfer, but others may wait for it, for its
+ * sectors. It is the disk that is late as long as completers take what it has done.
+ */
+static bool held_by_transfer(const struct session *s, uint64_t now, uint64_t limit_ms)
+{
+	for (int i = SESSION_COMPLETER_SLOT; i < SESSION_SLOTS_MAX; i++) {
+		if (is_late(&s->slots[i], now, limit_ms))
+			return false;
+	}
+	for (int i = 0; i < SESSION_ASYNC_MAX; i++) {
+		const struct session_async *r = &s->async[i];
+		uint64_t unique = r->unique;
+		uint64_t began = r->began_ms;
+
+		if (unique && began <= now && now - began >= limit_ms &&
+		    r->unique == unique)
+			return true;
+	}
+	return false;
+}
+
 bool heartbeat_alive(const struct session *s, uint64_t now_ms, uint64_t limit_ms,
 		     bool (*held)(int tid))
 {
@@ -62,7 +84,7 @@ bool heartbeat_alive(const struct session *s, uint64_t now_ms, uint64_t limit_ms
 			return true;
 		late = true;
 	}
-	return !late;
+	return !late || held_by_transfer(s, now_ms, limit_ms);
 }
 
 uint64_t heartbeat_silent_ms(struct heartbeat_watch *w, const struct session *s,

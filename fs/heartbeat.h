@@ -8,7 +8,9 @@
  * the disk (others may wait for it, for a lock). That is what the kernel says of the thread, state
  * D in /proc/self/task/TID/stat, not a mark that it sets around its system calls: a mark would also
  * excuse a thread that hangs between mark and call, each path into the backing file system would
- * need one, and only a thread in state D cannot be killed anyway.
+ * need one, and only a thread in state D cannot be killed anyway. An asynchronous transfer
+ * (async.h) has no thread that waits: one that is late counts like a thread in state D, unless a
+ * completer is late as well.
  *
  * The same thread tells of the keeper's own death.
  */

@@ -4,8 +4,9 @@
  *
  *   read                 size_lock shared, its sectors shared
  *   write inside P       size_lock shared, its window exclusive
+ *   begun, not ended     its sectors only (image_async.c)
  *   write beyond P,      size_lock exclusive: nobody else is in the image, so a range
- *   any size change      would lock out no one and is not taken
+ *   any size change      would lock out no one and is not taken; no range is held
  */
 #include "fs/image.h"
 
@@ -122,7 +123,7 @@ vcf_err_t image_pwrite(struct image *im, const struct image_file *f,
 		if (err || end <= io.plen)
 			return err ? err : overwrite(&io, src, len, poff);
 	}
-	SCOPED_WRLOCK(&im->size_lock);
+	SCOPED_RESIZE(im);
 	err = image_io_init(&io, im, f, w);
 	if (err)
 		return err;
@@ -139,7 +140,7 @@ vcf_err_t image_truncate(struct image *im, const struct image_file *f,
 
 	if (err)
 		return err;
-	SCOPED_WRLOCK(&im->size_lock);
+	SCOPED_RESIZE(im);
 	err = image_io_init(&io, im, f, w);
 	if (err || plen == io.plen)
 		return err;

@@ -26,6 +26,7 @@
 
 #include "crypto/keytable.h"
 #include "crypto/xts.h"
+#include "fs/rangelock.h"
 #include "fs/span.h"
 #include "util/cleanup.h"
 #include "util/err.h"
@@ -96,6 +97,43 @@ NODISCARD ssize_t image_pread(struct image *im, const struct image_file *f,
 NODISCARD vcf_err_t image_pwrite(struct image *im, const struct image_file *f,
 				 struct image_worker *w, const void *src, size_t len,
 				 uint64_t poff);
+
+/*
+ * A transfer that its thread does not wait for. From a begin that said 0 to image_end() its sectors
+ * are locked, and the size waits for it; any thread may end it.
+ */
+struct image_transfer {
+	struct image *im;
+	struct range range;
+	int fd, buffered_fd; /* the handle's; one pread(2) or pwrite(2) of fd, which goes */
+	uint64_t coff;	     /* past the page cache, is the transfer */
+	uint64_t poff;
+	size_t len;
+	bool write;
+};
+
+/*
+ * -EAGAIN  it has to be done by image_pread() or image_pwrite(): not of whole units inside the
+ *          image, no direct descriptor, or somebody has its sectors
+ * -ENOKEY  as there
+ * w        the calling thread's; its buffer is not used
+ * crypt    len bytes that get the ciphertext to be written
+ */
+NODISCARD vcf_err_t image_begin_read(struct image *im, const struct image_file *f,
+				     struct image_worker *w, size_t len, uint64_t poff,
+				     struct image_transfer *t);
+NODISCARD vcf_err_t image_begin_write(struct image *im, const struct image_file *f,
+				      struct image_worker *w, const void *src, size_t len,
+				      uint64_t poff, void *crypt,
+				      struct image_transfer *t);
+
+/* The whole transfer, by the calling thread: where the other way did not do all of it. */
+NODISCARD vcf_err_t image_transfer_now(const struct image_transfer *t, void *buf);
+
+/* What was read, in place; w: any thread's. -ENOKEY. */
+NODISCARD vcf_err_t image_decrypt(const struct image_transfer *t, struct image_worker *w,
+				  void *buf);
+void image_end(struct image_transfer *t);
 
 /* Sets the size, up or down. f->fd must be writable. */
 NODISCARD vcf_err_t image_truncate(struct image *im, const struct image_file *f,

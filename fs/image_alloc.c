@@ -186,7 +186,7 @@ vcf_err_t image_fallocate(struct image *im, const struct image_file *f,
 		if (err || mode & FALLOC_FL_KEEP_SIZE || end <= io.plen)
 			return err ? err : fallocate_inside(&io, mode, poff, end);
 	}
-	SCOPED_WRLOCK(&im->size_lock);
+	SCOPED_RESIZE(im);
 	err = image_io_init(&io, im, f, w);
 	if (err)
 		return err;

@@ -3,6 +3,7 @@
  * What the parts of image share: nothing outside fs/image*.c includes this.
  *
  *   image.c        life cycle, reads, writes that do not grow
+ *   image_async.c  transfers that the calling thread does not wait for
  *   image_io.c     plaintext ranges to backing I/O: windows, ciphers, holes, O_DIRECT
  *   image_size.c   growing and shrinking
  *   image_alloc.c  fallocate and lseek
@@ -20,9 +21,18 @@ struct image {
 	struct image_params p;	 /* (c) */
 	struct rwlock size_lock; /* guards plen: held shared by all I/O */
 	_Atomic uint64_t plen; /* written under size_lock; read by image_size() without */
-	struct rangelock ranges; /* of sectors */
+	struct rangelock ranges; /* of sectors; taken with size_lock held, but released
+				    by asynchronous transfers without it */
 	_Atomic bool mended; /* holes_zero off: there is no hole (image_mend_holes()) */
 };
+
+/*
+ * For a change of the size, to the end of the scope: nobody else is in the image, nor is any
+ * transfer under way that its thread has left (image_begin_read() and _write()).
+ */
+#define SCOPED_RESIZE(im)                                                                \
+	SCOPED_WRLOCK(&(im)->size_lock);                                                 \
+	rangelock_drain(&(im)->ranges)
 
 /* One call's surroundings. */
 struct image_io {
@@ -55,6 +65,13 @@ NODISCARD vcf_err_t image_io_read(struct image_io *io, size_t len, uint64_t poff
  */
 NODISCARD vcf_err_t image_io_write(struct image_io *io, const void *src, uint64_t len,
 				   uint64_t poff);
+
+/* True if one transfer by direct_fd does it: whole units that lie before the end. */
+bool image_io_is_direct(const struct image_io *io, uint64_t len, uint64_t poff);
+
+/* Decrypts whole sectors in place; holes stay as they are. */
+NODISCARD vcf_err_t image_io_decrypt(struct image_io *io, unsigned char *buf,
+				     uint64_t sector, uint64_t cnt);
 
 /* Zeros a part of one sector, unless the sector is a hole. As image_io_write(). */
 NODISCARD vcf_err_t image_io_zero_part(struct image_io *io, uint64_t len, uint64_t poff);

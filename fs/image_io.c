@@ -96,6 +96,17 @@ static struct window window_of(const struct image_io *io, uint64_t len, uint64_t
 	return win;
 }
 
+bool image_io_is_direct(const struct image_io *io, uint64_t len, uint64_t poff)
+{
+	uint64_t start = io->im->p.geom.data_off + poff;
+	struct window win;
+
+	if (!io->unit || !len || poff > io->plen || len > io->plen - poff)
+		return false;
+	win = window_of(io, len, poff);
+	return win.start == start && win.end == start + len && win.direct_end == win.end;
+}
+
 static uint64_t sector_at(const struct image_io *io, uint64_t coff)
 {
 	const struct geom *g = &io->im->p.geom;
@@ -204,8 +215,8 @@ static bool is_hole(const struct image_io *io, const unsigned char *sector)
 }
 
 /* In place. A hole is its own plaintext; what lies between holes goes in one run. */
-static vcf_err_t decrypt(struct image_io *io, unsigned char *buf, uint64_t sector,
-			 uint64_t cnt)
+vcf_err_t image_io_decrypt(struct image_io *io, unsigned char *buf, uint64_t sector,
+			   uint64_t cnt)
 {
 	uint32_t sector_len = io->im->p.geom.sector_len;
 	uint64_t i = 0;
@@ -238,7 +249,7 @@ vcf_err_t image_io_read(struct image_io *io, size_t len, uint64_t poff,
 		return -EINVAL;
 	err = load_window(io, &win);
 	if (!err)
-		err = decrypt(io, sector_buf(io, &win, s.first), s.first, s.cnt);
+		err = image_io_decrypt(io, sector_buf(io, &win, s.first), s.first, s.cnt);
 	if (!err)
 		*data = sector_buf(io, &win, s.first) + s.head_skip;
 	return err;
@@ -268,7 +279,7 @@ static vcf_err_t merge_sector(struct image_io *io, const struct window *win,
 	uint64_t sector_poff = sector * sector_len;
 	uint64_t from = max_u64(pc->poff, sector_poff);
 	uint64_t to = min_u64(pc->poff + pc->len, sector_poff + sector_len);
-	vcf_err_t err = decrypt(io, buf, sector, 1);
+	vcf_err_t err = image_io_decrypt(io, buf, sector, 1);
 
 	if (err)
 		return err;

@@ -216,7 +216,7 @@ vcf_err_t image_mend_holes(struct image *im, const struct image_file *f,
 
 	if (im->p.holes_zero || atomic_load(&im->mended))
 		return 0;
-	SCOPED_WRLOCK(&im->size_lock);
+	SCOPED_RESIZE(im);
 	err = image_io_init(&io, im, f, w);
 	if (!err)
 		err = fill_holes(&io);

@@ -469,6 +469,7 @@ static void let_go(struct keeper *k)
 
 	upgrade_close(k);
 	helpers_end(&k->helpers);
+	keeper_await_life(k);
 	if (*devfd >= 0)
 		close(STEAL_FD(devfd));
 	if (k->unmounter)

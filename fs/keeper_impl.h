@@ -71,5 +71,7 @@ void keeper_recall_stop(struct keeper *k);
 
 /* The server has ended and is to be replaced: its descriptors and busy helpers go. */
 void keeper_clear_up(struct keeper *k);
+/* The server has ended: waits until none of its transfers is under way (lifesign.h). */
+void keeper_await_life(struct keeper *k);
 
 #endif

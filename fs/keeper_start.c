@@ -7,13 +7,17 @@
 #include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "crypto/keytable.h"
 #include "fs/keeper_impl.h"
+#include "fs/lifesign.h"
 #include "fs/serve.h"
 #include "util/clock.h"
 #include "util/log.h"
+
+enum { LIFE_WARN_MS = 10000 };
 
 /*
  * Two daemons that do not know of each other would write one image with two ideas of its size.
@@ -111,8 +115,33 @@ void keeper_name_fds(struct keeper *k)
 		named[i] = i < cnt ? mine[i] : -1;
 }
 
+/*
+ * Nobody else does anything about it, whoever looks into the dead process waits as well: so this
+ * does not return to the loop, as waitpid(2) would not have in the normal case.
+ */
+void keeper_await_life(struct keeper *k)
+{
+	const struct timespec pause = {.tv_nsec = 1000 * 1000};
+	int *fd = &k->session->head->fds[SESSION_FD_LIFE];
+	uint64_t warn_ms = clock_now_ms() + LIFE_WARN_MS;
+
+	if (*fd < 0)
+		return;
+	while (!lifesign_is_over(*fd)) {
+		nanosleep(&pause, NULL);
+		if (clock_now_ms() < warn_ms)
+			continue;
+		log_warn("the disk still writes for the server that has ended, and "
+			 "another process reads its memory: waiting for both");
+		warn_ms = clock_now_ms() + LIFE_WARN_MS;
+	}
+	close(*fd);
+	*fd = -1;
+}
+
 void keeper_clear_up(struct keeper *k)
 {
+	keeper_await_life(k);
 	helpers_settle(&k->helpers, k->session);
 	keeper_name_fds(k);
 	if (session_sweep(k->session))
@@ -169,6 +198,8 @@ vcf_err_t keeper_start_server(struct keeper *k)
 
 	if (err)
 		return err;
+	keeper_await_life(k); /* one that another keeper's server left */
+	h->fds[SESSION_FD_LIFE] = lifesign_new();
 	keeper_name_fds(k);
 	sp.handshake = k->handshake[1];
 	sp.helpers = k->requests[1];

@@ -15,6 +15,7 @@ void rangelock_init(struct rangelock *rl)
 	pthread_cond_init(&rl->cond, NULL);
 	rl->head = NULL;
 	rl->tail = &rl->head;
+	rl->draining = false;
 }
 
 void rangelock_fini(struct rangelock *rl)
@@ -31,11 +32,17 @@ static bool conflict(const struct range *a, const struct range *b)
 
 static bool may_have(const struct rangelock *rl, const struct range *r)
 {
-	for (const struct range *e = rl->head; e != r; e = e->next) {
+	for (const struct range *e = rl->head; e && e != r; e = e->next) {
 		if (conflict(e, r))
 			return false;
 	}
 	return true;
+}
+
+static void append(struct rangelock *rl, struct range *r)
+{
+	*rl->tail = r;
+	rl->tail = &r->next;
 }
 
 void rangelock_take(struct rangelock *rl, struct range *r, uint64_t first, uint64_t last,
@@ -44,11 +51,32 @@ void rangelock_take(struct rangelock *rl, struct range *r, uint64_t first, uint6
 	SCOPED_LOCK(&rl->lock);
 
 	*r = (struct range){.first = first, .last = last, .exclusive = exclusive};
-	*rl->tail = r;
-	rl->tail = &r->next;
+	append(rl, r);
 	r->granted = may_have(rl, r);
 	while (!r->granted)
 		mutex_wait(&rl->lock, &rl->cond);
+}
+
+bool rangelock_try(struct rangelock *rl, struct range *r, uint64_t first, uint64_t last,
+		   bool exclusive)
+{
+	SCOPED_LOCK(&rl->lock);
+
+	*r = (struct range){.first = first, .last = last, .exclusive = exclusive};
+	r->granted = may_have(rl, r);
+	if (r->granted)
+		append(rl, r);
+	return r->granted;
+}
+
+void rangelock_drain(struct rangelock *rl)
+{
+	SCOPED_LOCK(&rl->lock);
+
+	rl->draining = true;
+	while (rl->head)
+		mutex_wait(&rl->lock, &rl->cond);
+	rl->draining = false;
 }
 
 static void unlink_range(struct rangelock *rl, struct range *r)
@@ -65,9 +93,10 @@ static void unlink_range(struct rangelock *rl, struct range *r)
 void rangelock_release(struct rangelock *rl, struct range *r)
 {
 	SCOPED_LOCK(&rl->lock);
-	bool wake = false;
+	bool wake;
 
 	unlink_range(rl, r);
+	wake = rl->draining && !rl->head;
 	for (struct range *e = rl->head; e; e = e->next) {
 		if (e->granted || !conflict(e, r) || !may_have(rl, e))
 			continue;

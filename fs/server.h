@@ -33,6 +33,7 @@
 #include "fs/state.h"
 
 struct fuse_session;
+struct async;
 struct deferred;
 struct imagetable;
 struct image_entry;
@@ -70,7 +71,9 @@ struct worker {
 	 * interrupt may come before the executor gets to the request. */
 	_Atomic uint64_t interrupted;
 	struct parked *resumed; /* the parked request that is executed again, or NULL */
-	uint32_t open_flags;	/* FOPEN_ bits that libfuse has no field for */
+	_Atomic bool answering; /* its READ or WRITE is done */
+	struct session_async *async; /* a completer's: the request under way, or NULL */
+	uint32_t open_flags;	     /* FOPEN_ bits that libfuse has no field for */
 };
 
 /* The worker that runs on this thread. */
@@ -117,6 +120,7 @@ struct server {
 	struct fuse_session *se;
 	struct worker *workers;
 	unsigned int worker_cnt;
+	struct async *async; /* async.h; NULL: all requests stay with their workers */
 	_Atomic uint64_t key_epoch; /* rises when a volume key is wiped */
 	_Atomic bool stopping;
 	_Atomic bool failed; /* the connection broke: no end that anybody asked for */

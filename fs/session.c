@@ -27,6 +27,7 @@ static const struct {
 	{1, HEAD_ROOM},
 	{SESSION_SLOTS_MAX, sizeof(struct session_slot)},
 	{SESSION_PARKED_MAX, sizeof(struct session_parked)},
+	{SESSION_ASYNC_MAX, sizeof(struct session_async)},
 	{SESSION_IMAGES_MAX, sizeof(struct session_image)},
 	{SESSION_NODES_MAX, sizeof(struct node)},
 	{SESSION_HANDLES_MAX, sizeof(struct handle)},
@@ -47,6 +48,7 @@ static size_t tables_len(void)
 static size_t buffers_len(void)
 {
 	return (size_t)SESSION_SLOTS_MAX * SESSION_BUFFER_LEN +
+	       (size_t)SESSION_ASYNC_MAX * SESSION_ASYNC_LEN +
 	       (size_t)SESSION_PARK_PAGES * SESSION_PAGE_LEN;
 }
 
@@ -62,9 +64,10 @@ static void set_places(struct session *s, void *map)
 	s->head = map;
 	s->slots = (void *)at[1];
 	s->parked = (void *)at[2];
-	s->images = (void *)at[3];
-	s->nodes = (void *)at[4];
-	s->handles = (void *)at[5];
+	s->async = (void *)at[3];
+	s->images = (void *)at[4];
+	s->nodes = (void *)at[5];
+	s->handles = (void *)at[6];
 }
 
 static vcf_err_t map_tables(struct session *s, int fd)
@@ -190,9 +193,15 @@ unsigned char *session_buffer(const struct session *s, unsigned int slot)
 	return s->buffers + (size_t)slot * SESSION_BUFFER_LEN;
 }
 
+unsigned char *session_async_buffer(const struct session *s, unsigned int i)
+{
+	return session_buffer(s, SESSION_SLOTS_MAX) + (size_t)i * SESSION_ASYNC_LEN;
+}
+
 unsigned char *session_park_page(const struct session *s, uint32_t page)
 {
-	return session_buffer(s, SESSION_SLOTS_MAX) + (size_t)page * SESSION_PAGE_LEN;
+	return session_async_buffer(s, SESSION_ASYNC_MAX) +
+	       (size_t)page * SESSION_PAGE_LEN;
 }
 
 unsigned int session_in_flight(const struct session *s)
@@ -201,6 +210,8 @@ unsigned int session_in_flight(const struct session *s)
 
 	for (int i = 0; i < SESSION_SLOTS_MAX; i++)
 		cnt += s->slots[i].busy != 0;
+	for (int i = 0; i < SESSION_ASYNC_MAX; i++)
+		cnt += s->async[i].unique != 0;
 	return cnt;
 }
 

@@ -3,10 +3,11 @@
  * Session state: all that one serving process leaves to the next. Three areas of memory, each
  * behind a descriptor of the shared table:
  *
- *   (a) tables    one sparse memfd, mapped once at its largest size: head, slots, parked, images,
- *                 nodes, handles. Offsets and numbers only, no pointers, no locks.
+ *   (a) tables    one sparse memfd, mapped once at its largest size: head, slots, parked, async,
+ *                 images, nodes, handles. Offsets and numbers only, no pointers, no locks.
  *   (b) buffers   one sparse memfd: for each slot the request that its thread reads and the buffer
- *                 of its I/O, then the bytes of parked requests. Guests' data: locked and kept out
+ *                 of its I/O, then those of asynchronous transfers, then the bytes of parked
+ *                 requests. Guests' data: locked and kept out
  *                 of cores by the server.
  *   (c) keys      crypto/keytable.h
  *
@@ -22,8 +23,8 @@
  * The keeper makes a session; a server inherits the mapping or, after an upgrade, its keeper maps
  * it anew from its descriptor. Tables grow by use; only their address space is fixed.
  *
- * Locking: none here. Tables: state.lock; a slot: its own thread; parked: deferred.lock; images:
- * the entry's state_lock.
+ * Locking: none here. Tables: state.lock; a slot: its own thread; parked: deferred.lock; async:
+ * whoever has taken the record (async.c); images: the entry's state_lock.
  */
 #ifndef VCF_FS_SESSION_H
 #define VCF_FS_SESSION_H
@@ -48,7 +49,10 @@ enum {
 		VCF_SESSION_VERSION, /* of everything below; raised by any change of it */
 	SESSION_WORKERS_MAX = 64,
 	SESSION_EXECUTORS_MAX = 8,
-	SESSION_SLOTS_MAX = SESSION_WORKERS_MAX + SESSION_EXECUTORS_MAX,
+	SESSION_COMPLETERS =
+		1, /* they have slots, but no request lies in their buffers */
+	SESSION_COMPLETER_SLOT = SESSION_WORKERS_MAX + SESSION_EXECUTORS_MAX,
+	SESSION_SLOTS_MAX = SESSION_COMPLETER_SLOT + SESSION_COMPLETERS,
 	SESSION_MARKS_MAX = 448,
 	SESSION_INIT_MAX = 512,
 	SESSION_HELPERS_MAX = 64,
@@ -66,6 +70,10 @@ enum {
 	/* One slot of area (b). */
 	SESSION_BUFFER_LEN = SESSION_PAGE_LEN + SESSION_REQ_ROOM + SESSION_IO_ROOM,
 	SESSION_PARK_PAGES = 65536, /* 256 MiB */
+	/* Requests whose transfer goes on without a thread: so many, each moving so much at most. */
+	SESSION_ASYNC_MAX = 128,
+	SESSION_ASYNC_IO = 32 * 1024,
+	SESSION_ASYNC_LEN = SESSION_PAGE_LEN + 2 * SESSION_ASYNC_IO,
 	SESSION_NAME_MAX = 255,
 	SESSION_PATH_MAX = 4096,
 };
@@ -168,6 +176,18 @@ struct session_parked {
 };
 _Static_assert(sizeof(struct session_parked) == 40, "part of SESSION_VERSION");
 
+/*
+ * A READ or WRITE whose transfer is under way while its thread does something else (async.h); its
+ * bytes are in area (b): the request as in a slot's buffer, then the buffer of its I/O.
+ */
+struct session_async {
+	_Atomic uint64_t unique;   /* 0: free */
+	_Atomic uint64_t began_ms; /* CLOCK_MONOTONIC */
+	uint32_t len;
+	_Atomic uint32_t faults; /* as in a slot */
+};
+_Static_assert(sizeof(struct session_async) == 24, "part of SESSION_VERSION");
+
 /* What must go together: see session_txn_begin(). */
 struct session_txn {
 	_Atomic uint32_t active;
@@ -185,13 +205,14 @@ enum session_fd {
 	SESSION_FD_DEVICE,
 	SESSION_FD_PROGRAM, /* the executable that serves */
 	SESSION_FD_AUDIT,   /* the ring of audit lines */
+	SESSION_FD_LIFE,    /* of the server that was started last: lifesign.h */
 	SESSION_FD_CNT = 8
 };
 
 struct session_head {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t lens[6];	     /* of the records: another layout is refused */
+	uint32_t lens[7];	     /* of the records: another layout is refused */
 	_Atomic uint32_t generation; /* of the server that was started last */
 	_Atomic uint32_t serving;    /* the last one that began to serve; 0: none did */
 	_Atomic uint32_t deaths;     /* ends of servers that nobody asked for */
@@ -199,11 +220,12 @@ struct session_head {
 	_Atomic uint32_t upgrades;
 	_Atomic uint32_t last_signal, last_in_flight; /* of the last death */
 	_Atomic int32_t server_pid, keeper_pid;
-	_Atomic uint32_t stopping; /* the mount is to end */
-	_Atomic uint32_t replayed; /* requests that were executed again */
-	_Atomic uint32_t resent;   /* ... that only FUSE_NOTIFY_RESEND brought back */
-	_Atomic uint32_t poisoned; /* ... that were answered EIO at their third crash */
-	_Atomic uint32_t dropped;  /* records that were not sound */
+	_Atomic uint32_t stopping;   /* the mount is to end */
+	_Atomic uint32_t replayed;   /* requests that were executed again */
+	_Atomic uint32_t resent;     /* ... that only FUSE_NOTIFY_RESEND brought back */
+	_Atomic uint32_t poisoned;   /* ... that were answered EIO at their third crash */
+	_Atomic uint32_t dropped;    /* records that were not sound */
+	_Atomic uint64_t async_done; /* transfers that no worker waited for */
 	_Atomic uint32_t init_len;
 	_Atomic uint64_t death_ms;   /* of the last death, CLOCK_MONOTONIC */
 	_Atomic uint64_t beat_ms;    /* CLOCK_MONOTONIC */
@@ -227,6 +249,7 @@ struct session {
 	struct session_head *head;
 	struct session_slot *slots;
 	struct session_parked *parked;
+	struct session_async *async;
 	struct session_image *images;
 	struct node *nodes;
 	struct handle *handles;
@@ -245,8 +268,9 @@ void session_free(struct session *s, bool close_fds);
 /* Maps area (b); best effort on its properties is the caller's. -errno. */
 NODISCARD vcf_err_t session_map_buffers(struct session *s);
 
-/* The buffers of slot i, and those of a parked request; area (b) is mapped. */
+/* The buffers of slot i, of an asynchronous and of a parked request; area (b) is mapped. */
 unsigned char *session_buffer(const struct session *s, unsigned int slot);
+unsigned char *session_async_buffer(const struct session *s, unsigned int i);
 unsigned char *session_park_page(const struct session *s, uint32_t page);
 
 /* Requests under way, as the slots say: for the keeper, which does not map area (b). */

@@ -219,6 +219,7 @@ static void add_history(struct json_object *o, const struct session *s)
 	json_put_number(o, "dropped_records", h.dropped);
 	json_object_object_add(o, "last_death", last_death(&h));
 	json_object_object_add(o, "stall_ms", stall(&h));
+	json_put_number(o, "asynchronous", s->head->async_done);
 	json_put_number(o, "uptime", h.uptime_s);
 }
 

@@ -21,6 +21,7 @@
 
 #include <fuse_lowlevel.h>
 
+#include "fs/async.h"
 #include "fs/deferred.h"
 #include "fs/imagetable.h"
 #include "fs/keyset.h"
@@ -51,8 +52,11 @@ static void on_fault(int sig, siginfo_t *si, void *context)
 	struct worker *w = current_worker;
 
 	(void)context;
-	if (w && w->slot && w->slot->busy && is_own(si))
+	if (w && w->slot && w->slot->busy && is_own(si)) {
 		w->slot->faults++;
+		if (w->async)
+			w->async->faults++;
+	}
 	for (int i = 0; i < GUARDED_CNT; i++) {
 		if (guarded[i] == sig)
 			sigaction(sig, &before[i], NULL);
@@ -343,6 +347,28 @@ static void drop_double(void *arg, struct session_parked *r, const void *req)
 		deferred_drop_left(sv->deferred, r);
 }
 
+/* The same for asynchronous ones. What is not sound was never published. */
+static void drop_double_async(struct server *sv)
+{
+	struct session *s = sv->session;
+
+	for (unsigned int i = 0; i < SESSION_ASYNC_MAX; i++) {
+		struct session_async *r = &s->async[i];
+		bool sound = r->len >= sizeof(struct fuse_in_header) &&
+			     r->len <= SESSION_REQ_HEAD_LEN + SESSION_ASYNC_IO;
+
+		if (!r->unique || (sound && !lies_in_slot(sv, 0, r->unique)))
+			continue;
+		if (!sound) {
+			log_err("session state: asynchronous request %llu is damaged and "
+				"dropped",
+				(unsigned long long)r->unique);
+			s->head->dropped++;
+		}
+		r->unique = 0;
+	}
+}
+
 /*
  * A worker parked it, and an executor went on with it before the worker had emptied its buffer: what
  * was made since (a handle, lookups) is in the executor's slot.
@@ -372,13 +398,33 @@ static void execute_parked(void *arg, struct session_parked *r, const void *req)
 	execute_left(sv, &w);
 }
 
+/* Its transfer may have been done, or begun, or not: none is under way any more (lifesign.h). */
+static void execute_async(struct server *sv, unsigned int i)
+{
+	struct session_async *r = &sv->session->async[i];
+	struct session_parked p = {.len = r->len, .faults = r->faults};
+	struct worker w = stand_in(sv, 0);
+
+	if (!r->unique)
+		return;
+	p.unique = r->unique;
+	current_worker = &w;
+	worker_put_request(&w, async_request(sv->session, i), &p);
+	CRASHPOINT("replay-async");
+	r->unique = 0;
+	execute_left(sv, &w);
+}
+
 static void execute_all(struct server *sv)
 {
 	drop_passed_on(sv);
+	drop_double_async(sv);
 	deferred_each_left(sv->deferred, drop_double, sv);
 	/* Those of the slots first: they may park, and slot 0 is needed for the others. */
 	for (int pass = 0; pass < PASS_CNT; pass++)
 		execute_slots(sv, pass);
+	for (unsigned int i = 0; i < SESSION_ASYNC_MAX; i++)
+		execute_async(sv, i);
 }
 
 /*

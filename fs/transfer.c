@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "fs/async.h"
 #include "fs/ops.h"
 #include "util/io.h"
 #include "util/log.h"
@@ -43,6 +44,8 @@ static ssize_t read_image(const struct transfer *t, void **data)
 
 	if (n || !e->image) /* no header: P = 0 */
 		return n;
+	if (async_read(t->w, e, &f, t->len, t->off))
+		return -EINPROGRESS;
 	n = image_pread(e->image, &f, &t->w->io, t->len, t->off, data);
 	if (n < 0)
 		log_failure(t, e, "read", (vcf_err_t)n);
@@ -72,6 +75,8 @@ static vcf_err_t write_image(const struct transfer *t, const void *src)
 	err = ops_need_header(t->sv, t->ino, e, t->writeback);
 	if (err)
 		return err;
+	if (async_write(t->w, e, &f, src, t->len, t->off))
+		return -EINPROGRESS;
 	err = image_pwrite(e->image, &f, &t->w->io, src, t->len, t->off);
 	if (err)
 		log_failure(t, e, "write", err);
@@ -115,7 +120,7 @@ static vcf_err_t write_handle(const struct transfer *t, uint32_t write_flags,
 	return io_pwrite_full(t->h->fd, src, t->len, (off_t)t->off);
 }
 
-/* -EINPROGRESS: parked, it is answered when it is executed again. */
+/* -EINPROGRESS: parked or asynchronous, it is answered when it is executed again or done. */
 static void answer(const struct transfer *t, vcf_err_t err, void *data, size_t len)
 {
 	const struct fuse_in_header *in = (const void *)t->w->req;
@@ -123,6 +128,7 @@ static void answer(const struct transfer *t, vcf_err_t err, void *data, size_t l
 	if (err == -EINPROGRESS)
 		return;
 	lock_assert_none();
+	t->w->answering = true;
 	server_reply(t->sv, in->unique, err, data, err ? 0 : len);
 }
 

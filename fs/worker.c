@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/uio.h>
 
+#include "fs/async.h"
 #include "fs/deferred.h"
 #include "fs/ops.h"
 #include "fs/reqcheck.h"
@@ -136,6 +137,7 @@ void server_execute(struct worker *w, size_t len)
 	const struct fuse_in_header *in = (const void *)w->req;
 
 	w->open_flags = 0;
+	w->answering = false;
 	w->unique = in->unique;
 	CRASHPOINT("request-read");
 	begin(w, in->unique);
@@ -233,7 +235,8 @@ static void interrupt(struct server *sv, const struct worker *w)
 	const struct fuse_in_header *in = (const void *)w->req;
 	const struct fuse_interrupt_in *intr = (const void *)(in + 1);
 
-	if (!deferred_interrupt(sv->deferred, intr->unique))
+	if (!deferred_interrupt(sv->deferred, intr->unique) &&
+	    !async_has(sv, intr->unique))
 		server_reply(sv, in->unique, -EAGAIN, NULL, 0);
 }
 
@@ -286,6 +289,7 @@ void server_forget_key(struct server *sv)
 		if (w->started && w->running && !w->unique)
 			pthread_kill(w->thread, SIGUSR1);
 	}
+	async_forget_key(sv);
 }
 
 static void *request_loop(void *arg)
@@ -341,6 +345,7 @@ vcf_err_t server_start(struct server *sv, void (*on_init)(void *), void *arg)
 		err = takeover_replay(sv);
 	if (err)
 		return err;
+	async_start(sv);
 	err = start_threads(sv);
 	if (!err && again && on_init)
 		on_init(arg);
@@ -393,4 +398,5 @@ void server_wait(struct server *sv)
 			pthread_join(sv->workers[i].thread, NULL);
 		sv->workers[i].started = false;
 	}
+	async_stop(sv);
 }

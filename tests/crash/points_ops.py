@@ -13,6 +13,7 @@ import mmap
 import os
 import stat
 import struct
+import subprocess
 import threading
 import time
 
@@ -947,6 +948,19 @@ def linger_close(w):
 # --- writing ---
 
 BASE = 70001
+
+
+@op(patience=10)
+def queued(w):
+    """Several direct transfers at a time, by a program that compares."""
+    p = w.fill(w.new(), pattern(1, 9000))
+    program = os.environ["VCF_BUILD"] + "/tests/func/queue"
+    yield
+    done = subprocess.run([program, "-n", "48", "-q", "8", "-m", "2", "-s", "131072", p],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=30)
+    equal("what the program says", b"", done.stderr)
+    equal("its status", 0, done.returncode)
+    yield
 
 
 @op((ENCRYPT, 4096, 8192), (ENCRYPT, 100, 5000), (ENCRYPT, 1, 1), (ENCRYPT, 65000, 5001),

@@ -21,18 +21,32 @@ static const struct row {
 		int tid;
 	} threads[THREADS];
 	bool alive;
+	/* Of an asynchronous transfer, and of what its completer does, 0: none. */
+	struct {
+		uint64_t began, completer;
+	} async;
 } rows[] = {
-	{"idle", {{0, 0, 1}, {0, 5, 2}}, true},
-	{"young", {{7, NOW - LIMIT + 1, 1}, {8, NOW, 2}}, true},
-	{"late", {{7, NOW - LIMIT, 1}, {8, NOW, 2}}, false},
-	{"late, the disk", {{7, NOW - LIMIT, 101}}, true},
+	{"idle", {{0, 0, 1}, {0, 5, 2}}, true, {0, 0}},
+	{"young", {{7, NOW - LIMIT + 1, 1}, {8, NOW, 2}}, true, {0, 0}},
+	{"late", {{7, NOW - LIMIT, 1}, {8, NOW, 2}}, false, {0, 0}},
+	{"late, the disk", {{7, NOW - LIMIT, 101}}, true, {0, 0}},
 	{"late, and waits for one whom the disk holds",
 	 {{7, NOW - 9000, 1}, {8, NOW - 5000, 102}, {9, NOW - 4000, 3}},
-	 true},
+	 true,
+	 {0, 0}},
 	{"late, and a young one is held by the disk",
 	 {{7, NOW - 9000, 1}, {8, NOW - 10, 102}},
-	 false},
-	{"begun after we looked", {{7, NOW + 50, 1}}, true},
+	 false,
+	 {0, 0}},
+	{"begun after we looked", {{7, NOW + 50, 1}}, true, {0, 0}},
+	{"late, and waits for a transfer", {{7, NOW - LIMIT, 1}}, true, {NOW - LIMIT, 0}},
+	{"late, with a young transfer", {{7, NOW - LIMIT, 1}}, false, {NOW - 1, 0}},
+	{"a transfer is late", {{0, 0, 1}}, true, {NOW - 9000, 0}},
+	{"late, and so is the completer",
+	 {{7, NOW - 9000, 1}},
+	 false,
+	 {NOW - 9000, NOW - LIMIT}},
+	{"a young completer", {{7, NOW - 9000, 1}}, true, {NOW - 9000, NOW - 1}},
 };
 
 START_TEST(alive)
@@ -48,6 +62,10 @@ START_TEST(alive)
 		slot->began_ms = row->threads[i].began;
 		slot->tid = row->threads[i].tid;
 	}
+	s->async[77].unique = row->async.began;
+	s->async[77].began_ms = row->async.began;
+	s->slots[SESSION_COMPLETER_SLOT].busy = row->async.completer;
+	s->slots[SESSION_COMPLETER_SLOT].began_ms = row->async.completer;
 	ck_assert_msg(heartbeat_alive(s, NOW, LIMIT, held) == row->alive, "%s",
 		      row->what);
 	session_free(s, true);

@@ -111,6 +111,88 @@ START_TEST(order)
 }
 END_TEST
 
+/* The same lines, without waiting: who would wait is refused, and leaves nothing behind. */
+START_TEST(at_once)
+{
+	struct range r[LINE];
+	struct rangelock rl;
+	bool has[LINE];
+	int held = 0;
+
+	rangelock_init(&rl);
+	for (int i = 0; i < LINE; i++) {
+		const struct arrival *a = &lines[_i][i];
+		bool meets = false;
+
+		for (int j = 0; j < i; j++)
+			meets = meets ||
+				(has[j] && (a->exclusive || lines[_i][j].exclusive) &&
+				 a->first <= r[j].last && r[j].first <= a->last);
+		has[i] = rangelock_try(&rl, &r[i], a->first, a->last, a->exclusive);
+		ck_assert(has[i] == !meets);
+		held += has[i];
+		ck_assert_int_eq(queued(&rl), held);
+	}
+	for (int i = 0; i < LINE; i++) {
+		if (has[i])
+			rangelock_release(&rl, &r[i]);
+	}
+	ck_assert_int_eq(queued(&rl), 0);
+	rangelock_fini(&rl);
+}
+END_TEST
+
+static void *drain(void *arg)
+{
+	struct waiter *w = arg;
+
+	rangelock_drain(w->rl);
+	atomic_store(&w->granted, true);
+	return NULL;
+}
+
+/* Nor does anybody get past one who waits, whether that one has its range or not. */
+START_TEST(waiter_counts)
+{
+	const struct arrival a = {3, 5, true, false};
+	struct rangelock rl;
+	struct waiter w = {.rl = &rl, .a = &a};
+	struct range r, s;
+
+	rangelock_init(&rl);
+	ck_assert(rangelock_try(&rl, &r, 5, 5, false));
+	arrive(&w, 1);
+	ck_assert(!rangelock_try(&rl, &s, 3, 3, false));
+	ck_assert(rangelock_try(&rl, &s, 5 + 1, 9, true));
+	rangelock_release(&rl, &r);
+	ck_assert_int_eq(pthread_join(w.thread, NULL), 0);
+	rangelock_release(&rl, &w.r);
+	rangelock_release(&rl, &s);
+	rangelock_fini(&rl);
+}
+END_TEST
+
+START_TEST(drained)
+{
+	struct rangelock rl;
+	struct waiter w = {.rl = &rl};
+	struct range r, s;
+
+	rangelock_init(&rl);
+	rangelock_drain(&rl); /* of nothing */
+	ck_assert(rangelock_try(&rl, &r, 0, 0, false));
+	ck_assert(rangelock_try(&rl, &s, 0, 5, false));
+	ck_assert_int_eq(pthread_create(&w.thread, NULL, drain, &w), 0);
+	usleep(5000);
+	rangelock_release(&rl, &r);
+	usleep(5000);
+	ck_assert(!atomic_load(&w.granted));
+	rangelock_release(&rl, &s);
+	ck_assert_int_eq(pthread_join(w.thread, NULL), 0);
+	rangelock_fini(&rl);
+}
+END_TEST
+
 enum { CELLS = 16, THREADS = 6, ROUNDS = 3000 };
 
 struct arena {
@@ -197,6 +279,9 @@ Suite *unit_suite(void)
 	TCase *t = tcase_create("rangelock");
 
 	tcase_add_loop_test(t, order, 0, ROWS(lines));
+	tcase_add_loop_test(t, at_once, 0, ROWS(lines));
+	tcase_add_test(t, waiter_counts);
+	tcase_add_test(t, drained);
 	tcase_add_test(t, stress);
 	suite_add_tcase(s, t);
 	return s;

@@ -56,6 +56,9 @@ START_TEST(empty)
 	s->slots[0].busy = 2;
 	s->slots[SESSION_SLOTS_MAX - 1].busy = 4;
 	ck_assert_uint_eq(session_in_flight(s), 2);
+	s->async[0].unique = 6;
+	s->async[SESSION_ASYNC_MAX - 1].unique = 8;
+	ck_assert_uint_eq(session_in_flight(s), 4);
 	session_free(s, true);
 }
 END_TEST
@@ -125,13 +128,13 @@ static void other_slot(struct session_head *h, int fd)
 static void other_node(struct session_head *h, int fd)
 {
 	(void)fd;
-	h->lens[4] -= 8;
+	h->lens[5] -= 8;
 }
 
 static void other_handle(struct session_head *h, int fd)
 {
 	(void)fd;
-	h->lens[5] = 0;
+	h->lens[6] = 0;
 }
 
 static void resize(int fd, off_t by)
