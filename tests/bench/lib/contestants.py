@@ -77,7 +77,7 @@ class Contestant:
     note = ""
 
     def __init__(self):
-        self.dir = self.target = self.tree = self.mnt = None
+        self.dir = self.target = self.tree = self.mnt = self.prepared = None
         self.running = []
 
     def missing(self):
@@ -89,13 +89,16 @@ class Contestant:
     def version(self):
         return None
 
-    def start(self, base, size):
+    def start(self, base, size, before=None):
+        """before(self) is called when the folder is there and nothing runs yet."""
         self.dir = tempfile.mkdtemp(prefix=f"vcf-bench.{self.name}.", dir=base)
         os.chmod(self.dir, 0o711)
         self.back, self.mnt = self.dir + "/back", self.dir + "/mnt"
         os.mkdir(self.back)
         os.mkdir(self.mnt)
         self.size = size
+        if before:
+            before(self)
         self.mount()
         if self.target is None:
             self.target, self.tree = self.mnt + "/image", self.mnt
@@ -211,9 +214,12 @@ class PassthroughLl(Contestant):
 
 class Ours(Contestant):
     package = "vmcryptfs"
+    file_helper = True
 
-    def __init__(self, name, program, *options, note=""):
+    def __init__(self, name, program, *options, note="", variant=False, no_cipher=False):
+        """variant: a form of containers beside the usual one; no part in rows of many images"""
         super().__init__()
+        self.variant, self.no_cipher = variant, no_cipher
         self.name, self.program, self.options = name, os.path.abspath(program), options
         self.note = note or f"{os.path.relpath(self.program)} {' '.join(options)}".rstrip()
 
@@ -225,12 +231,26 @@ class Ours(Contestant):
     def mount(self):
         for name in ("keys", "state", "run"):
             os.mkdir(f"{self.dir}/{name}", 0o700)
-        options = [f"file.directory={self.dir}/keys", f"mount.state-directory={self.dir}/state",
-                   f"mount.runtime-directory={self.dir}/run", "rules.passthrough=plain/**",
-                   *self.options]
-        self.serve(self.program, "mount", "-f",
-                   *(word for option in options for word in ("-o", option)), self.back, self.mnt)
+        self.serve_ours()
         os.mkdir(self.mnt + "/plain")
+
+    def serve_ours(self):
+        options = [f"mount.state-directory={self.dir}/state", "rules.passthrough=plain/**",
+                   f"mount.runtime-directory={self.dir}/run", *self.options]
+        if self.file_helper:
+            options.append(f"file.directory={self.dir}/keys")
+        env = dict(os.environ, VMCRYPTFS_NO_CIPHER="yes") if self.no_cipher else None
+        self.serve(self.program, "mount", "-f", *(word for option in options
+                                                  for word in ("-o", option)),
+                   self.back, self.mnt, env=env)
+
+    def again(self):
+        """Unmounted and mounted anew: nothing is open, no key is held."""
+        unmount(self.mnt)
+        for child in self.running:
+            self.end(child)
+        self.running = []
+        self.serve_ours()
 
 
 class Gocryptfs(Contestant):
@@ -322,10 +342,12 @@ def everyone(more=()):
     nocipher = os.environ.get("VMCRYPTFS_NOCIPHER", TOP + "/build-nocipher/fs/vmcryptfs")
     found = [Plain(), PassthroughLl("passthrough_ll", "never"),
              PassthroughLl("passthrough_ll-cached", "always"),
-             Ours("ours-nocipher", nocipher, note="vmcryptfs whose cipher is a copy"),
+             Ours("ours-nocipher", nocipher, "format.sector-size=4096", no_cipher=True,
+                  note="built with -Dbench-no-cipher=true: its cipher is a copy"),
              Ours("vmcryptfs", program, "format.sector-size=4096"),
-             Ours("vmcryptfs-512", program, "format.sector-size=512"),
-             Ours("vmcryptfs-luks1", program, "format.type=luks1", "format.sector-size=512"),
+             Ours("vmcryptfs-512", program, "format.sector-size=512", variant=True),
+             Ours("vmcryptfs-luks1", program, "format.type=luks1", "format.sector-size=512",
+                  variant=True),
              Gocryptfs(), Securefs(), Encfs(), Cryfs(), Nbdkit(), Qemu()]
     for text in more:
         name, _, rest = text.partition("=")

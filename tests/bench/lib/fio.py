@@ -24,11 +24,20 @@ class Row:
     once: bool = False      # no byte twice: for what a cache would answer the second time
     more: tuple = ()
     core: bool = False
-    needs_tree = False
     less_is_better = False
 
     def writes(self):
         return self.rw != "read" and self.rw != "randread"
+
+    @staticmethod
+    def takes(_):
+        return True
+
+    def prepare(self, contestant, tools):
+        pass
+
+    def finish(self, contestant, tools, following=None):
+        pass
 
     def measure(self, contestant, seconds, bench):
         return measure(self, contestant, seconds, bench)

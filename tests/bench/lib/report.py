@@ -68,7 +68,8 @@ def cell(results, place, row, who, base):
 
 
 def cpu_cell(results, place, row, who):
-    value = results.median(place, row.name, who, "cpu_s_per_gib")
+    """For each GiB; for a whole job, which moves what it likes, as it is."""
+    value = results.median(place, row.name, who, "cpu_s_per_gib" if row.unit != "s" else "cpu_s")
     return "-" if value is None else f"{value:.2f}"
 
 
@@ -93,8 +94,8 @@ def print_place(results, place, rows, base):
                                                 for who in names]) for row in here])
     costs = [row for row in here if any(cpu_cell(results, path, row, who) != "-" for who in names)]
     if costs:
-        table(f"**{place['kind']}**: CPU seconds for each GiB (fio and the servers, in the kernel"
-              " too)", names,
+        table(f"**{place['kind']}**: CPU seconds (fio or the program, and the servers; in the kernel"
+              " too), for each GiB in fio's rows", names,
               [(row.title, [cpu_cell(results, path, row, who) for who in names]) for row in costs])
     for row, who_why in results.failed.get(path, {}).items():
         for who, why in who_why.items():
