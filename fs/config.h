@@ -47,6 +47,7 @@ struct config {
 	bool overmount;
 	bool shared;
 	bool writeback;
+	bool xattr;
 	bool allow_other;	  /* default yes */
 	bool default_permissions; /* default yes */
 	bool nosuid, nodev;	  /* default yes */

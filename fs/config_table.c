@@ -23,6 +23,8 @@ const struct config_option config_options[] = {
 	 "Other nodes use the backing folder at the same time (NFS, CephFS)."},
 	{"mount", "writeback", CONFIG_BOOL, FIELD(writeback), 0, 0, NULL, "no",
 	 "Let the kernel collect writes; a full disk is then reported only at close."},
+	{"mount", "xattr", CONFIG_BOOL, FIELD(xattr), 0, 0, NULL, "yes",
+	 "Keep extended attributes; programs ask for some with each file that they list."},
 	{"mount", "allow-other", CONFIG_BOOL, FIELD(allow_other), 0, 0, NULL, "yes",
 	 "Other users than the one who mounts may use the mount."},
 	{"mount", "default-permissions", CONFIG_BOOL, FIELD(default_permissions), 0, 0,

@@ -36,6 +36,7 @@ static const struct {
 	{"mount.overmount=yes", "overmount", false, "overmount"},
 	{"mount.shared=yes", "shared", false, "shared"},
 	{"mount.writeback=yes", "writeback", false, "writeback"},
+	{"mount.xattr=no", "xattr", false, "xattr"},
 	{"mount.allow-other=no", "allow-other", false, "allow-other"},
 	{"mount.default-permissions=no", "default-permissions", false,
 	 "default-permissions"},
