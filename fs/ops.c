@@ -17,6 +17,7 @@
 #include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
+#include "util/rawio.h"
 #include "util/tsan.h"
 
 /* Protocol bits younger than the headers of Debian 12 (linux/fuse.h of 6.6). */
@@ -312,7 +313,8 @@ ssize_t ops_send(struct server *sv, const struct iovec *iov, int count)
 
 	CRASHPOINT("answer-begins");
 	TSAN_RELEASE(&sv->devfd);
-	sent = sv->stream ? write_stream(sv, iov, count) : writev(sv->devfd, iov, count);
+	sent = sv->stream ? write_stream(sv, iov, count)
+			  : rawio_writev(sv->devfd, iov, count);
 	CRASHPOINT("answer-sent");
 	return sent;
 }

@@ -26,6 +26,7 @@
 #include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
+#include "util/rawio.h"
 #include "util/tsan.h"
 
 _Static_assert(sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in) ==
@@ -173,7 +174,7 @@ void server_reply(struct server *sv, uint64_t unique, vcf_err_t err, void *data,
 
 static ssize_t read_some(int fd, void *buf, size_t len)
 {
-	ssize_t n = read(fd, buf, len);
+	ssize_t n = rawio_read(fd, buf, len);
 
 	return n < 0 ? -errno : n;
 }
