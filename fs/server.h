@@ -38,6 +38,8 @@ struct imagetable;
 struct image_entry;
 struct keyset;
 struct promoter;
+struct turn;
+struct turns;
 struct parked;
 struct server;
 
@@ -69,6 +71,7 @@ struct worker {
 	/* The unique for which FUSE_INTERRUPT came last before it parked; never reset, since an
 	 * interrupt may come before the executor gets to the request. */
 	_Atomic uint64_t interrupted;
+	struct turn *turn;	/* of a worker; NULL: nobody's turn is asked for */
 	struct parked *resumed; /* the parked request that is executed again, or NULL */
 	uint32_t open_flags;	/* FOPEN_ bits that libfuse has no field for */
 };
@@ -117,6 +120,7 @@ struct server {
 	struct fuse_session *se;
 	struct worker *workers;
 	unsigned int worker_cnt;
+	struct turns *turns;
 	_Atomic uint64_t key_epoch; /* rises when a volume key is wiped */
 	_Atomic bool stopping;
 	_Atomic bool failed; /* the connection broke: no end that anybody asked for */
