@@ -281,6 +281,7 @@ static const struct {
 } caps[] = {
 	{"derives", KEY_CAP_DERIVES},
 	{"wrapped", KEY_CAP_WRAPPED},
+	{"deadline", KEY_CAP_DEADLINE},
 };
 
 /* The rest of a line: words, of which some are known. */

@@ -45,6 +45,8 @@ enum key_cap {
 	 * cannot forget one image, that is for whoever erases its header.
 	 */
 	KEY_CAP_WRAPPED = 2, /* wrapped */
+	/* In the hello: the helper wants to be told how long it has for an answer. */
+	KEY_CAP_DEADLINE = 4, /* deadline */
 };
 
 enum key_verb {

@@ -125,6 +125,7 @@ vcf_err_t keyservice_new(struct keyservice **out, const struct keyservice_config
 	ks->spawn = ks->fresh->cfg.spawn;
 	ks->reap = ks->fresh->cfg.reap;
 	ks->spawn_arg = ks->fresh->cfg.spawn_arg;
+	ks->log_stderr = ks->fresh->cfg.log_stderr;
 	ks->kept = ks->fresh->cfg.kept;
 	ks->kept_cnt = ks->fresh->cfg.kept_cnt;
 	ks->timeout_s = ks->fresh->cfg.timeout_s;
@@ -146,6 +147,7 @@ static struct keyservice_config with_spawner(const struct keyservice *ks,
 	own.spawn = ks->spawn;
 	own.reap = ks->reap;
 	own.spawn_arg = ks->spawn_arg;
+	own.log_stderr = ks->log_stderr;
 	own.kept = ks->kept;
 	own.kept_cnt = ks->kept_cnt;
 	return own;

@@ -31,23 +31,29 @@ struct keyservice;
 struct keyservice_program {
 	const char *path;
 	uint32_t uid, gid; /* KEYSERVICE_SAME_USER: whoever starts it */
+	bool log_stderr;   /* we read its stderr, else it has ours */
 };
 #define KEYSERVICE_SAME_USER UINT32_MAX
 
+/* Our ends of its pipes, O_CLOEXEC and non-blocking. */
+struct keyservice_ends {
+	int to, from;
+	int err; /* -1: it has our stderr */
+};
+
 /*
- * Starts a helper program with stdin and stdout on a new socketpair or pipes, closing
+ * Starts a helper program with stdin, stdout and perhaps stderr on new pipes, closing
  * every descriptor from 3 on in the child, environment PATH, LANG, CREDENTIALS_DIRECTORY
  * only, own session, umask 077, no_new_privs, no core files. With a user it has that one's
  * uid and gid, no other groups and no capability.
  *
- * to, from  our ends (O_CLOEXEC, non-blocking)      pid  the child (the caller of spawn
- * reaps it) Returns 0 or -errno. The default is keyservice_spawn(); a server asks its
- * keeper instead.
+ * pid  the child (the caller of spawn reaps it)
+ * Returns 0 or -errno. The default is keyservice_spawn(); a server asks its keeper instead.
  */
 typedef vcf_err_t keyservice_spawn_fn(void *arg, const struct keyservice_program *program,
-				      int *to, int *from, pid_t *pid);
+				      struct keyservice_ends *ends, pid_t *pid);
 NODISCARD vcf_err_t keyservice_spawn(void *arg, const struct keyservice_program *program,
-				     int *to, int *from, pid_t *pid);
+				     struct keyservice_ends *ends, pid_t *pid);
 
 /*
  * Ends a helper that a spawn function started: SIGKILL, and reaps it where the spawner
@@ -63,6 +69,7 @@ void keyservice_reap(void *arg, pid_t pid);
 struct keyservice_helper {
 	_Atomic int32_t pid; /* 0: free */
 	int32_t to, from;    /* descriptors */
+	int32_t err;	     /* the same, -1: none */
 	uint32_t caps;
 	_Atomic uint32_t
 		idle;	 /* greeted, configured, without a request: may be used again */
@@ -88,6 +95,12 @@ struct keyservice_config {
 	keyservice_reap_fn *reap;
 	void *spawn_arg;
 	/*
+	 * What helpers write to stderr becomes lines of the log, a few a minute; the last one is
+	 * part of the failure when a helper ends. Else it goes to our own stderr, as somebody who
+	 * runs a command expects.
+	 */
+	bool log_stderr;
+	/*
 	 * Records of helpers, or NULL: of those with this kept_config, idle ones are taken over
 	 * by keyservice_new(), the others end. Several services may share the records; what
 	 * none of them wants is for keyservice_end_strays().
@@ -96,6 +109,11 @@ struct keyservice_config {
 	unsigned int kept_cnt;
 	uint32_t kept_config;
 	bool kept_in_use; /* other services are at work with them: nothing is taken over */
+	/*
+	 * For a command: once three helpers in a row could not be executed, or ended before they
+	 * were ready, all requests fail at once (-ETIMEDOUT, the reason as text).
+	 */
+	bool give_up;
 };
 
 struct keyservice_result {

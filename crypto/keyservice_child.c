@@ -2,12 +2,15 @@
 #include "crypto/keyservice_child.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "util/cleanup.h"
+
+enum { LISTEN_READS = 32 }; /* 128 KiB: twice what a pipe holds */
 
 struct keychild_memory {
 	char in[KEYPROTO_REPLY_MAX];
@@ -57,6 +60,7 @@ static void claim_record(struct keychild *c)
 			continue;
 		r->to = c->to;
 		r->from = c->from;
+		r->err = c->err;
 		r->config = c->cfg->kept_config;
 		c->record = r;
 		return;
@@ -88,6 +92,8 @@ static void end(struct keychild *c)
 		close(c->to);
 	if (c->from >= 0 && c->from != c->to)
 		close(c->from);
+	if (c->err >= 0)
+		close(c->err);
 	if (c->pid > 0)
 		c->cfg->reap(c->cfg->spawn_arg, c->pid);
 }
@@ -100,7 +106,7 @@ static vcf_err_t child_new(struct keychild **out, const struct keyservice_config
 	if (!c)
 		return -ENOMEM;
 	c->cfg = cfg;
-	c->to = c->from = -1;
+	c->to = c->from = c->err = -1;
 	c->pid = -1;
 	err = memory_new(&c->mem);
 	if (err)
@@ -116,14 +122,19 @@ vcf_err_t keychild_new(struct keychild **out, const struct keyservice_config *cf
 		.path = cfg->helper,
 		.uid = cfg->own_user ? cfg->uid : KEYSERVICE_SAME_USER,
 		.gid = cfg->gid,
+		.log_stderr = cfg->log_stderr,
 	};
+	struct keyservice_ends ends;
 	auto_keychild struct keychild *c = NULL;
 	vcf_err_t err = child_new(&c, cfg);
 
 	if (!err)
-		err = cfg->spawn(cfg->spawn_arg, &program, &c->to, &c->from, &c->pid);
+		err = cfg->spawn(cfg->spawn_arg, &program, &ends, &c->pid);
 	if (err)
 		return err;
+	c->to = ends.to;
+	c->from = ends.from;
+	c->err = ends.err;
 	c->deadline_ms = deadline_ms;
 	claim_record(c);
 	*out = STEAL_PTR(&c);
@@ -136,6 +147,7 @@ static void take_record(struct keychild *c, struct keyservice_helper *r)
 	c->pid = r->pid;
 	c->to = r->to;
 	c->from = r->from;
+	c->err = r->err;
 	c->caps = r->caps;
 	c->option = c->cfg->option_cnt + 1;
 	c->state = KEYCHILD_IDLE;
@@ -170,13 +182,41 @@ void keychild_free(struct keychild *c)
 	end(c);
 	if (c->mem)
 		memory_free(c->mem);
+	secret_wipe(&c->said, sizeof(c->said)); /* a stranger's words */
 	free(c);
 }
 
-void keychild_poll(const struct keychild *c, struct pollfd p[2])
+void keychild_poll(const struct keychild *c, struct pollfd p[KEYCHILD_FDS])
 {
 	p[0] = (struct pollfd){.fd = c->from, .events = POLLIN};
 	p[1] = (struct pollfd){.fd = c->out_len ? c->to : -1, .events = POLLOUT};
+	p[2] = (struct pollfd){.fd = c->err, .events = POLLIN};
+}
+
+/* It has closed its stderr. The record goes first: nobody takes over another's descriptor. */
+static void close_stderr(struct keychild *c)
+{
+	if (c->record)
+		c->record->err = -1;
+	close(STEAL_FD(&c->err));
+}
+
+void keychild_listen(struct keychild *c, uint64_t now_ms, keysaid_emit_fn *emit,
+		     void *arg)
+{
+	char buf[4096];
+	ssize_t n = 0;
+
+	for (int i = 0; i < LISTEN_READS && c->err >= 0; i++) {
+		n = read(c->err, buf, sizeof(buf));
+		if (n > 0)
+			keysaid_feed(&c->said, buf, (size_t)n, now_ms, emit, arg);
+		else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+			close_stderr(c);
+		else
+			break;
+	}
+	keysaid_tick(&c->said, now_ms, emit, arg);
 }
 
 static vcf_err_t fail(struct keychild *c, vcf_err_t err, const char *why)
@@ -200,6 +240,18 @@ static vcf_err_t queue_request(struct keychild *c)
 	return 0;
 }
 
+/* Not sent to those that did not ask for it: a helper may refuse what it does not know. */
+static vcf_err_t queue_deadline(struct keychild *c)
+{
+	struct key_request *r = &c->mem->request;
+
+	c->told_deadline = true;
+	r->verb = KEY_OPTION;
+	snprintf(r->id, sizeof(r->id), "deadline-ms");
+	snprintf(r->value, sizeof(r->value), "%u", c->cfg->request_timeout_ms);
+	return queue_request(c);
+}
+
 /* The options one at a time, then `ready`. */
 static vcf_err_t queue_option(struct keychild *c)
 {
@@ -208,6 +260,8 @@ static vcf_err_t queue_option(struct keychild *c)
 
 	if (c->option > c->cfg->option_cnt)
 		return 0;
+	if (c->caps & KEY_CAP_DEADLINE && !c->told_deadline)
+		return queue_deadline(c);
 	if (c->option == c->cfg->option_cnt) {
 		r->verb = KEY_READY;
 	} else {
@@ -397,5 +451,6 @@ void keychild_done(struct keychild *c)
 {
 	c->job = NULL;
 	c->state = KEYCHILD_IDLE;
+	keysaid_forget(&c->said);
 	set_idle(c, true);
 }

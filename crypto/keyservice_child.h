@@ -24,6 +24,7 @@
 
 #include "crypto/keyjob.h"
 #include "crypto/keyproto.h"
+#include "crypto/keysaid.h"
 #include "crypto/keyservice.h"
 #include "util/err.h"
 
@@ -37,9 +38,11 @@ struct keychild {
 	pid_t pid;
 	struct keyservice_helper *record; /* NULL: none is kept, or none was free */
 	int to, from;
+	int err; /* its stderr, -1: none */
 	bool eof;
 	uint64_t deadline_ms; /* not in IDLE */
 	unsigned int caps;
+	bool told_deadline;
 	size_t option; /* the next one to send; option_cnt: `ready` is next */
 	uint64_t tag;
 	struct keyjob *job; /* BUSY: whose request it has */
@@ -47,7 +50,10 @@ struct keychild {
 	size_t in_pos, in_len;	 /* unused bytes of mem->in: [in_pos, in_len) */
 	size_t out_pos, out_len; /* bytes of mem->out still to be written */
 	struct keychild_memory *mem;
+	struct keysaid said;
 };
+
+enum { KEYCHILD_FDS = 3 };
 
 /* Starts a helper. cfg must outlive it. 0 or -errno (-EAGAIN/-EPERM: memory lock). */
 NODISCARD vcf_err_t keychild_new(struct keychild **out,
@@ -68,8 +74,12 @@ void keychild_end(const struct keyservice_config *cfg, struct keyservice_helper 
 /* Ends it (no job may be left), reaps it, wipes. */
 void keychild_free(struct keychild *c);
 
-/* What to poll for: p[0] its output, p[1] its input. */
-void keychild_poll(const struct keychild *c, struct pollfd p[2]);
+/* What to poll for: p[0] its output, p[1] its input, p[2] its stderr. */
+void keychild_poll(const struct keychild *c, struct pollfd p[KEYCHILD_FDS]);
+
+/* Takes what lies in its stderr, at most a few pipes full. */
+void keychild_listen(struct keychild *c, uint64_t now_ms, keysaid_emit_fn *emit,
+		     void *arg);
 
 /* Gives an IDLE helper its next request. 0 or -errno. */
 NODISCARD vcf_err_t keychild_send(struct keychild *c, struct keyjob *job, uint64_t tag,

@@ -16,6 +16,7 @@
 #include "crypto/keyconfig.h"
 #include "crypto/keynegative.h"
 #include "crypto/keyqueue.h"
+#include "crypto/keysaid.h"
 #include "crypto/keyservice.h"
 #include "crypto/keyservice_child.h"
 #include "util/lock.h"
@@ -32,6 +33,7 @@ struct keyservice {
 	keyservice_spawn_fn *spawn;	/* (c) */
 	keyservice_reap_fn *reap;	/* (c) */
 	void *spawn_arg;		/* (c) */
+	bool log_stderr;		/* (c) */
 	struct keyservice_helper *kept; /* (c) */
 	unsigned int kept_cnt;		/* (c) */
 	struct settings *settings;	/* (t) never NULL once the thread runs */
@@ -43,6 +45,7 @@ struct keyservice {
 	struct keychild *children[KEYCONFIG_CHILDREN_MAX]; /* (t) */
 	unsigned int child_cnt;				   /* (t) */
 	unsigned int streak;	     /* (t) helpers lost since the last answer */
+	unsigned int unstarted;	     /* (t) helpers in a row that were never ready */
 	uint64_t start_ms;	     /* (t) no helper is started before */
 	uint64_t stagger_ms;	     /* (t) no further helper is started before */
 	uint64_t tag;		     /* (t) */
@@ -50,6 +53,7 @@ struct keyservice {
 	struct keyjob *probe;	     /* (t) while PROBING: the ping */
 	bool probe_sent;	     /* (t) */
 	struct keynegative negative; /* (t) */
+	struct keysaid_limit said;   /* (t) */
 	struct mutex lock;	     /* of what follows */
 	enum health health;	     /* (l) */
 	unsigned int caps;	     /* (l) of the helper that answered last */

@@ -34,6 +34,7 @@ enum {
 	PAUSE_MAX_MS = 5000,
 	LIST_TRIES = 6,	  /* of a list; nobody but a command waits for it */
 	STAGGER_MS = 40,  /* between the starts of two helpers, at most */
+	START_TRIES = 3,  /* keyservice_config.give_up */
 	GOODBYE_MS = 300, /* for helpers to end by themselves at the end of their input */
 };
 
@@ -76,6 +77,69 @@ static void note_answer(struct keyservice *ks, unsigned int caps)
 
 	ks->health = HEALTH_OK;
 	ks->caps = caps;
+}
+
+/* --- what helpers say on stderr --- */
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+struct speaker {
+	struct keyservice *ks;
+	const struct keychild *c;
+};
+
+/* Ours begin with their name. */
+static const char *without_name(const char *line, const char *name)
+{
+	size_t len = strlen(name);
+
+	return strncmp(line, name, len) == 0 && line[len] == ':' && line[len + 1] == ' '
+		       ? line + len + 2
+		       : line;
+}
+
+static void log_said(void *arg, const char *line)
+{
+	const struct speaker *sp = arg;
+	const char *name = base_name(sp->c->cfg->helper);
+
+	if (keysaid_may_log(&sp->ks->said, clock_now_ms()))
+		log_info("key service %s: %s[%d]: %s", sp->c->cfg->name, name,
+			 (int)sp->c->pid, without_name(line, name));
+}
+
+static void listen_to(struct keyservice *ks, struct keychild *c, uint64_t now)
+{
+	struct speaker sp = {ks, c};
+
+	keychild_listen(c, now, log_said, &sp);
+}
+
+/* The helper is about to go: what it has said last, "" if nothing. */
+static const char *last_words(struct keyservice *ks, struct keychild *c)
+{
+	struct speaker sp = {ks, c};
+
+	keychild_listen(c, clock_now_ms(), log_said, &sp);
+	return without_name(keysaid_last(&c->said, log_said, &sp),
+			    base_name(c->cfg->helper));
+}
+
+static void listen_to_all(struct keyservice *ks)
+{
+	uint64_t now = clock_now_ms(), left_out;
+
+	for (unsigned int i = 0; i < ks->child_cnt; i++)
+		listen_to(ks, ks->children[i], now);
+	left_out = keysaid_left_out(&ks->said, now);
+	if (left_out)
+		log_info("key service %s: %llu more lines of its helpers are left out",
+			 ks->settings->cfg.name, (unsigned long long)left_out);
 }
 
 /* --- the breaker --- */
@@ -292,6 +356,7 @@ static void start_child(struct keyservice *ks, uint64_t now)
 		log_err("key service %s: %s: %s", cfg->name, cfg->helper, text);
 		note_failure(ks, text, false);
 		breaker_failed(ks, NULL, text);
+		ks->unstarted++;
 		delay_start(ks);
 		return;
 	}
@@ -302,6 +367,9 @@ static void start_child(struct keyservice *ks, uint64_t now)
 
 void keyservice_drop_child(struct keyservice *ks, unsigned int i)
 {
+	struct speaker sp = {ks, ks->children[i]};
+
+	keychild_listen(ks->children[i], UINT64_MAX, log_said, &sp);
 	keychild_free(ks->children[i]);
 	ks->children[i] = ks->children[--ks->child_cnt];
 	keyservice_note_running(ks);
@@ -312,12 +380,16 @@ static void lose_child(struct keyservice *ks, unsigned int i)
 {
 	struct keychild *c = ks->children[i];
 	struct keyjob *job = c->job;
-	char text[128];
+	const char *last = last_words(ks, c);
+	char text[128 + KEYSAID_TEXT_MAX];
 
-	snprintf(text, sizeof(text), "helper %s", c->why);
+	snprintf(text, sizeof(text), "helper %s%s%s", c->why,
+		 *last ? ", last words: " : "", last);
 	log_err("key service %s: %s (process %d) %s%s", c->cfg->name, c->cfg->helper,
-		(int)c->pid, c->why, job ? "; its request is repeated" : "");
+		(int)c->pid, text + strlen("helper "),
+		job ? "; its request is repeated" : "");
 	note_failure(ks, text, true);
+	ks->unstarted += c->state < KEYCHILD_IDLE;
 	delay_start(ks);
 	c->job = NULL;
 	keyservice_drop_child(ks, i);
@@ -341,6 +413,8 @@ static bool serve_child(struct keyservice *ks, struct keychild *c, uint64_t now)
 		if (!take_reply(ks, c, reply))
 			return false;
 	}
+	if (c->state >= KEYCHILD_IDLE)
+		ks->unstarted = 0;
 	if (rc == 0 && c->state != KEYCHILD_IDLE && now >= c->deadline_ms) {
 		c->why = "did not answer in time";
 		return false;
@@ -436,7 +510,6 @@ static void retire_children(struct keyservice *ks)
 /* The failures of helpers with older settings say nothing of the new ones. */
 static bool adopt_settings(struct keyservice *ks)
 {
-	const char *slash;
 	struct settings *s;
 	SCOPED_LOCK(&ks->lock);
 
@@ -445,8 +518,7 @@ static bool adopt_settings(struct keyservice *ks)
 		return false;
 	s->next = ks->settings;
 	ks->settings = s;
-	slash = strrchr(s->cfg.helper, '/');
-	TEXT_CUT(ks->helper, slash ? slash + 1 : s->cfg.helper);
+	TEXT_CUT(ks->helper, base_name(s->cfg.helper));
 	ks->streak = 0;
 	ks->start_ms = 0;
 	keynegative_forget(&ks->negative, NULL);
@@ -475,12 +547,14 @@ static uint64_t next_event_ms(struct keyservice *ks, uint64_t now)
 		next = min_ms(next, start_at_ms(ks));
 	if (ks->breaker.state == KEYBREAKER_OPEN && keyqueue_waiting(&ks->queue))
 		next = min_ms(next, ks->breaker.probe_at_ms);
-	return next;
+	for (unsigned int i = 0; i < ks->child_cnt; i++)
+		next = min_ms(next, keysaid_next_ms(&ks->children[i]->said));
+	return min_ms(next, keysaid_left_out_ms(&ks->said));
 }
 
 static void wait_events(struct keyservice *ks, uint64_t now)
 {
-	struct pollfd p[1 + 2 * KEYCONFIG_CHILDREN_MAX];
+	struct pollfd p[1 + KEYCHILD_FDS * KEYCONFIG_CHILDREN_MAX];
 	uint64_t next = next_event_ms(ks, now);
 	int timeout = -1;
 	uint64_t v;
@@ -489,20 +563,22 @@ static void wait_events(struct keyservice *ks, uint64_t now)
 		timeout = next > now ? (int)min_ms(next - now, 60000) : 0;
 	p[0] = (struct pollfd){.fd = ks->wake, .events = POLLIN};
 	for (unsigned int i = 0; i < ks->child_cnt; i++)
-		keychild_poll(ks->children[i], &p[1 + 2 * i]);
-	if (poll(p, 1 + 2 * ks->child_cnt, timeout) > 0 && p[0].revents &&
+		keychild_poll(ks->children[i], &p[1 + KEYCHILD_FDS * i]);
+	if (poll(p, 1 + KEYCHILD_FDS * ks->child_cnt, timeout) > 0 && p[0].revents &&
 	    read(ks->wake, &v, sizeof(v)) < 0)
 		return; /* another reader there is none: nothing to do */
 }
 
 static void expire_jobs(struct keyservice *ks, uint64_t now)
 {
-	char reason[sizeof(ks->last_error)];
+	bool hopeless = ks->settings->cfg.give_up && ks->unstarted >= START_TRIES;
+	char reason[sizeof(ks->last_error) + 64];
 
 	mutex_lock(&ks->lock);
-	memcpy(reason, ks->last_error, sizeof(reason));
+	snprintf(reason, sizeof(reason), "%s%s",
+		 hopeless ? "the key helper does not start: " : "", ks->last_error);
 	mutex_unlock(&ks->lock);
-	keyqueue_expire(&ks->queue, now, reason);
+	keyqueue_expire(&ks->queue, hopeless ? UINT64_MAX : now, reason);
 }
 
 /* Ends the input of all helpers and gives them a moment to see it. */
@@ -564,6 +640,7 @@ void *keyservice_loop(void *arg)
 		assign_jobs(ks, now);
 		start_children(ks, now);
 		wait_events(ks, now);
+		listen_to_all(ks);
 		serve_children(ks);
 	}
 	shut_down(ks);

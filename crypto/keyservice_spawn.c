@@ -39,7 +39,7 @@ struct environment {
 /* What the child needs, made by the parent. */
 struct launch {
 	const struct keyservice_program *program;
-	int in, out, report; /* the child's ends */
+	int in, out, err, report; /* the child's ends; err -1: our stderr */
 	struct environment env;
 };
 
@@ -75,11 +75,14 @@ static vcf_err_t child_descriptors(const struct launch *l, int *report)
 {
 	int in = fcntl(l->in, F_DUPFD_CLOEXEC, 3);
 	int out = fcntl(l->out, F_DUPFD_CLOEXEC, 3);
+	int err = l->err < 0 ? -1 : fcntl(l->err, F_DUPFD_CLOEXEC, 3);
 
 	*report = fcntl(l->report, F_DUPFD_CLOEXEC, 3);
-	if (in < 0 || out < 0 || *report < 0)
+	if (in < 0 || out < 0 || *report < 0 || (l->err >= 0 && err < 0))
 		return -errno;
 	if (dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
+		return -errno;
+	if (err >= 0 && dup2(err, STDERR_FILENO) < 0)
 		return -errno;
 	if (fcntl(STDERR_FILENO, F_GETFD) < 0 && open("/dev/null", O_WRONLY) < 0)
 		return -errno;
@@ -226,13 +229,32 @@ static vcf_err_t launch(struct launch *l, pid_t *pid)
 	return err;
 }
 
-vcf_err_t keyservice_spawn(void *arg, const struct keyservice_program *program, int *to,
-			   int *from, pid_t *pid)
+/*
+ * The helper's end of its stderr blocks: it waits for the next server, if it has that much to say
+ * while there is none. Its own user may open /dev/stderr again, as scripts do.
+ */
+static vcf_err_t make_stderr(const struct keyservice_program *program, int *rd, int *wr)
+{
+	vcf_err_t err;
+
+	if (!program->log_stderr)
+		return 0;
+	err = make_pipe(rd, wr);
+	if (!err && program->uid != KEYSERVICE_SAME_USER &&
+	    fchown(*wr, program->uid, program->gid) < 0)
+		log_dbg("%s: chown of its stderr: %s", program->path, strerror(errno));
+	return err ? err : set_nonblock(*rd);
+}
+
+vcf_err_t keyservice_spawn(void *arg, const struct keyservice_program *program,
+			   struct keyservice_ends *ends, pid_t *pid)
 {
 	auto_close int child_in = -1;
 	auto_close int child_out = -1;
+	auto_close int child_err = -1;
 	auto_close int our_to = -1;
 	auto_close int our_from = -1;
+	auto_close int our_err = -1;
 	auto_free struct launch *l = calloc(1, sizeof(*l));
 	vcf_err_t err;
 
@@ -242,6 +264,8 @@ vcf_err_t keyservice_spawn(void *arg, const struct keyservice_program *program, 
 	if (!err)
 		err = make_pipe(&our_from, &child_out);
 	if (!err)
+		err = make_stderr(program, &our_err, &child_err);
+	if (!err)
 		err = set_nonblock(our_to);
 	if (!err)
 		err = set_nonblock(our_from);
@@ -250,11 +274,13 @@ vcf_err_t keyservice_spawn(void *arg, const struct keyservice_program *program, 
 	l->program = program;
 	l->in = child_in;
 	l->out = child_out;
+	l->err = child_err;
 	err = launch(l, pid);
 	if (err)
 		return err;
-	*to = STEAL_FD(&our_to);
-	*from = STEAL_FD(&our_from);
+	ends->to = STEAL_FD(&our_to);
+	ends->from = STEAL_FD(&our_from);
+	ends->err = STEAL_FD(&our_err);
 	return 0;
 }
 

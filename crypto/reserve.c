@@ -13,6 +13,7 @@
 #include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
+#include "util/text.h"
 
 static const struct reserve_timing default_timing = {
 	.refuse_ms = 1000,
@@ -315,10 +316,28 @@ void reserve_free(struct reserve *r)
 
 /* --- for the file system --- */
 
-vcf_err_t reserve_take(struct reserve *r, struct reserved *out, reserve_ready_fn *ready,
+static struct reserve_taker *new_taker(const struct reserve_wanted *wanted,
+				       reserve_ready_fn *ready, void *arg)
+{
+	struct reserve_taker *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	t->ready = ready;
+	t->arg = arg;
+	if (!wanted)
+		return t;
+	t->wanted = *wanted;
+	TEXT_CUT(t->path, wanted->path);
+	t->wanted.path = t->path;
+	return t;
+}
+
+vcf_err_t reserve_take(struct reserve *r, struct reserved *out,
+		       const struct reserve_wanted *wanted, reserve_ready_fn *ready,
 		       void *arg)
 {
-	auto_free struct reserve_taker *t = malloc(sizeof(*t));
+	auto_free struct reserve_taker *t = new_taker(wanted, ready, arg);
 	SCOPED_LOCK(&r->lock);
 	struct reserve_item *it = r->retired ? NULL : r->ready;
 
@@ -336,7 +355,6 @@ vcf_err_t reserve_take(struct reserve *r, struct reserved *out, reserve_ready_fn
 		return r->last_err;
 	if (!t)
 		return -ENOMEM;
-	*t = (struct reserve_taker){.ready = ready, .arg = arg};
 	*r->takers_end = t;
 	r->takers_end = &t->next;
 	r->taker_cnt++;

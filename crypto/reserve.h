@@ -61,8 +61,15 @@ void reserve_set_target(struct reserve *r, unsigned int target);
  */
 void reserve_retire(struct reserve *r);
 
+/* Who wants a secret, for the audit trail. */
+struct reserve_wanted {
+	const char *path; /* copied */
+	bool has_opener;
+	uint32_t uid, pid;
+};
+
 /*
- * Takes a secret. 0: *out is the caller's. -EINPROGRESS: none is ready; one is being made
+ * Takes a secret. wanted: NULL: for no image. 0: *out is the caller's. -EINPROGRESS: none is ready; one is being made
  * and ready(arg, err) will be called once from another thread (it may be before this call
  * returns), without locks held, after which the caller tries again (err 0) or gives up
  * (err: keyproto_errno(), -ECANCELED, or as the journal's disk says). It must not block.
@@ -70,6 +77,7 @@ void reserve_retire(struct reserve *r);
  */
 typedef void reserve_ready_fn(void *arg, vcf_err_t err);
 NODISCARD vcf_err_t reserve_take(struct reserve *r, struct reserved *out,
+				 const struct reserve_wanted *wanted,
 				 reserve_ready_fn *ready, void *arg);
 
 /* Journals that the container at `path` (dev, ino) is about to carry it; syncs. -ESTALE, -ENOENT:

@@ -142,8 +142,26 @@ static void item_ready(struct reserve_item *it)
 			 r->service);
 }
 
-/* For the audit trail: a secret without an image yet. */
-static void note_answer(const struct reserve_item *it, const char *verb)
+/*
+ * A failure of this item is about to be the oldest taker's: nothing else is made for it. Its image,
+ * then; without a path if nobody waits. The worker alone takes takers away, so it stays.
+ */
+static void note_wanted(struct reserve_item *it, struct audit_event *e)
+{
+	struct reserve *r = it->r;
+	SCOPED_LOCK(&r->lock);
+	const struct reserve_wanted *w = r->takers ? &r->takers->wanted : NULL;
+
+	if (!w || !w->path || !it->counted || r->taker_cnt < r->making)
+		return;
+	e->path = w->path;
+	e->has_opener = w->has_opener;
+	e->uid = w->uid;
+	e->pid = w->pid;
+}
+
+/* For the audit trail: a secret without an image yet, or an image without one. */
+static void note_answer(struct reserve_item *it, const char *verb)
 {
 	char label[UUID_TEXT_LEN + 1];
 	struct audit_event e = {
@@ -157,6 +175,8 @@ static void note_answer(const struct reserve_item *it, const char *verb)
 	};
 
 	uuid_unparse_lower(it->res.uuid, label);
+	if (it->err)
+		note_wanted(it, &e);
 	audit_answer(&e);
 }
 

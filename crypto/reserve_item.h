@@ -39,6 +39,7 @@
 #include <stdint.h>
 
 #include "crypto/reserve.h"
+#include "util/audit.h"
 #include "util/lock.h"
 
 enum reserve_step { STEP_NEW, STEP_FIND, STEP_GET };
@@ -64,6 +65,8 @@ struct reserve_taker {
 	struct reserve_taker *next;
 	reserve_ready_fn *ready;
 	void *arg;
+	struct reserve_wanted wanted;
+	char path[AUDIT_PATH_MAX]; /* wanted.path */
 };
 
 struct reserve {

@@ -145,7 +145,7 @@ int cmd_help(int argc, char **argv);
 	"  list [--json] -c CONFIG [PREFIX]  what the service has: id, label, created\n"   \
 	"  inventory -c CONFIG > FILE        what this host has a use for\n"               \
 	"  orphans -c CONFIG --hosts NAME,... [--json] [--queue REPORT] FILE...\n"         \
-	"          [--older-than 7d] [--max-age 1d] [--apart 1d]\n"                        \
+	"          [--older-than 7d] [--max-age 1d] [--apart 1d] [--more-than-in-use]\n"   \
 	"                                    secrets that no host has a use for, by the\n" \
 	"                                    inventories of all; --queue: those that an\n" \
 	"                                    earlier report (--json) has, too, begin\n"    \

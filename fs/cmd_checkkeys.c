@@ -12,6 +12,7 @@
 #include "crypto/containerid.h"
 #include "fs/cmd.h"
 #include "fs/jsonlines.h"
+#include "fs/keycall.h"
 #include "fs/keycheck.h"
 #include "fs/keyrecords.h"
 #include "fs/keyscmd.h"
@@ -73,6 +74,11 @@ static const struct {
 
 /* --- the steps: 0 or an error; c->out.text tells more --- */
 
+static struct keycall call_of(const struct check *c)
+{
+	return (struct keycall){c->ks, c->k->at->service_name, NULL, c->uuid};
+}
+
 static vcf_err_t do_ping(struct check *c)
 {
 	return keyservice_ping_sync(c->ks, &c->out);
@@ -80,7 +86,8 @@ static vcf_err_t do_ping(struct check *c)
 
 static vcf_err_t do_new(struct check *c)
 {
-	vcf_err_t err = keyservice_new_sync(c->ks, c->label, c->secret, &c->out);
+	const struct keycall call = call_of(c);
+	vcf_err_t err = keycall_new(&call, c->secret, &c->out);
 
 	if (err)
 		return err;
@@ -94,7 +101,8 @@ static vcf_err_t do_new(struct check *c)
 
 static vcf_err_t do_get(struct check *c)
 {
-	vcf_err_t err = keyservice_get_sync(c->ks, c->id, &c->out);
+	const struct keycall call = call_of(c);
+	vcf_err_t err = keycall_get(&call, c->id, &c->out);
 
 	if (!err && !secret_equal(c->out.secret, c->secret)) {
 		TEXT_CUT(c->out.text, "other bytes came back than were stored");
@@ -131,13 +139,16 @@ static vcf_err_t do_list(struct check *c)
 /* Any record but our own; -ENODATA: there is none. The secret is wiped at once. */
 static vcf_err_t do_others(struct check *c)
 {
+	struct keycall call = call_of(c);
+
+	call.uuid = NULL;
 	for (size_t i = 0; i < c->records.cnt; i++) {
 		const struct keyrecord *r = &c->records.list[i];
 		vcf_err_t err;
 
 		if (strcmp(r->id, c->id) == 0)
 			continue;
-		err = keyservice_get_sync(c->ks, r->id, &c->out);
+		err = keycall_get(&call, r->id, &c->out);
 		secret_free(STEAL_PTR(&c->out.secret));
 		return err;
 	}
@@ -147,7 +158,8 @@ static vcf_err_t do_others(struct check *c)
 
 static vcf_err_t do_destroy(struct check *c)
 {
-	vcf_err_t err = keyservice_destroy_sync(c->ks, c->id, c->label, &c->out);
+	const struct keycall call = call_of(c);
+	vcf_err_t err = keycall_destroy(&call, c->id, &c->out);
 
 	c->left = err != 0;
 	return err;
@@ -155,7 +167,8 @@ static vcf_err_t do_destroy(struct check *c)
 
 static vcf_err_t do_again(struct check *c)
 {
-	vcf_err_t err = keyservice_get_sync(c->ks, c->id, &c->out);
+	const struct keycall call = call_of(c);
+	vcf_err_t err = keycall_get(&call, c->id, &c->out);
 
 	secret_free(STEAL_PTR(&c->out.secret));
 	if (err == -ENOKEY)

@@ -21,6 +21,7 @@
 #include "fs/cmd.h"
 #include "fs/config.h"
 #include "fs/jsonlines.h"
+#include "fs/keycall.h"
 #include "fs/keysettings.h"
 #include "fs/mountpoint.h"
 #include "fs/span.h"
@@ -113,10 +114,12 @@ static int service_of(const struct info_args *a, const struct token *t)
 	return -1;
 }
 
-static const char *mac_state(const struct info_args *a, const struct info *i)
+static const char *mac_state(const struct info_args *a, const struct info *i,
+			     const char *name)
 {
 	const struct token *t = container_token(i->c);
 	struct keyservice_sync got = {0};
+	struct keycall call;
 	auto_secret struct secret *secret = NULL;
 	vcf_err_t err;
 	int s;
@@ -126,7 +129,9 @@ static const char *mac_state(const struct info_args *a, const struct info *i)
 	s = service_of(a, t);
 	if (s < 0)
 		return "not checked (its key service is not in the configuration)";
-	if (keyservice_get_sync(a->services[s].ks, t->key_id, &got))
+	call = (struct keycall){a->services[s].ks, t->service, name,
+				container_subject(i->c)->uuid};
+	if (keycall_get(&call, t->key_id, &got))
 		return "not checked (the key service does not give the secret)";
 	secret = got.secret;
 	if (t->derived) {
@@ -283,7 +288,7 @@ static int show(const struct info_args *a, const char *name)
 		fprintf(stderr, "vmcryptfs info: %s: %s\n", name, strerror(-err));
 		return exit_code_of(err);
 	}
-	i.mac = i.c ? mac_state(a, &i) : "";
+	i.mac = i.c ? mac_state(a, &i, name) : "";
 	if (a->json)
 		print_json(name, &i);
 	else
@@ -302,6 +307,7 @@ static int connect_service(struct info_args *a, const struct config *service)
 	size_t i = a->service_cnt;
 
 	s.kc.children = 1;
+	s.kc.give_up = true;
 	if (!err)
 		err = keyservice_new(&a->services[i].ks, &s.kc);
 	keysettings_fini(&s);
@@ -323,6 +329,7 @@ static int connect_services(struct info_args *a)
 
 	if (!a->cfg->helper && config_helper_value(a->cfg, "file", "directory"))
 		a->cfg->helper = strdup("file");
+	keycall_begin(a->cfg, "info");
 	for (size_t i = 0; !code && (service = config_service_at(a->cfg, i)); i++) {
 		if (service->helper) {
 			code = connect_service(a, service);
@@ -339,6 +346,7 @@ static void disconnect_services(struct info_args *a)
 {
 	for (size_t i = 0; i < a->service_cnt; i++)
 		keyservice_free(a->services[i].ks);
+	keycall_end();
 }
 
 static int parse(struct info_args *a, int argc, char **argv, struct config *cfg)

@@ -250,7 +250,7 @@ static const struct {
 	{"confirm", "corjd", confirm, "keys confirm"},
 	{"list", "cojs", list, "keys list"},
 	{"inventory", "cor", inventory, "keys inventory"},
-	{"orphans", "corjHiOMAqs", keys_orphans, "keys orphans"},
+	{"orphans", "corjHiOMAqsm", keys_orphans, "keys orphans"},
 	{"reap", "coHiMs", keys_reap, "keys reap"},
 	{"reaped", "cor", keys_reaped, "keys reaped"},
 	{"escrow-keygen", "", keys_escrow_keygen, "keys escrow-keygen"},

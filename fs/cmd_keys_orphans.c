@@ -114,6 +114,15 @@ static int report_missing(void *arg, const struct inventory_use *use)
 	return 0;
 }
 
+/*
+ * A host that --hosts does not name is not missed by anybody, and all of its images' secrets are
+ * orphans. Where most of a service's secrets seem to be, that is the likelier explanation.
+ */
+static bool is_credible(const struct search *s, size_t orphans)
+{
+	return orphans <= s->cnt[NEEDED] || s->k->more_than_in_use;
+}
+
 static void report_all(struct search *s)
 {
 	for (size_t i = 0; i < s->records.cnt; i++) {
@@ -137,6 +146,10 @@ static void report_all(struct search *s)
 		(unsigned long long)s->cnt[ORPHAN], (unsigned long long)s->cnt[TOO_YOUNG],
 		(unsigned long long)s->cnt[DOUBLE], (unsigned long long)s->cnt[OTHERS],
 		s->k->cfg->site, (unsigned long long)s->missing);
+	if (!is_credible(s, s->cnt[ORPHAN]))
+		fprintf(stderr,
+			"more orphans than secrets in use: is a host missing in --hosts, or "
+			"one of its mounts?\n");
 }
 
 /* --- the earlier report --- */
@@ -177,7 +190,7 @@ static int read_earlier(struct search *s)
 	return EXIT_OK;
 }
 
-static int queue(struct search *s)
+static int queue_items(struct search *s)
 {
 	auto_json struct json_object *ask = json_object_new_object();
 	auto_json struct json_object *answer = NULL;
@@ -193,6 +206,20 @@ static int queue(struct search *s)
 			(unsigned long long)json_number(answer, "queued"),
 			(unsigned long long)json_number(answer, "known"));
 	return code;
+}
+
+static int queue(struct search *s)
+{
+	size_t cnt = json_object_array_length(s->items);
+
+	if (is_credible(s, cnt))
+		return queue_items(s);
+	return keyscmd_fail(
+		s->k, EXIT_REFUSED,
+		"%zu secrets would be destroyed and only %llu are in use: is a host missing "
+		"in --hosts, or one of its mounts? Nothing is queued; if all of them are to "
+		"go: --more-than-in-use",
+		cnt, (unsigned long long)s->cnt[NEEDED]);
 }
 
 /* --- the command --- */

@@ -19,6 +19,7 @@
 #include "fs/exitcode.h"
 #include "fs/inventory.h"
 #include "fs/jsonlines.h"
+#include "fs/keycall.h"
 #include "fs/keyscmd.h"
 #include "util/text.h"
 
@@ -77,14 +78,17 @@ static enum outcome gone(struct reap *r)
 	return GONE;
 }
 
+static struct keycall call_of(const struct reap *r, const struct journal_entry *e)
+{
+	return (struct keycall){r->ks, e->service, e->path, e->uuid};
+}
+
 static enum outcome destroy(struct reap *r, const struct journal_entry *e)
 {
+	const struct keycall call = call_of(r, e);
 	struct keyservice_sync out;
-	char label[UUID_TEXT_LEN + 1];
-	vcf_err_t err;
+	vcf_err_t err = keycall_destroy(&call, e->key_id, &out);
 
-	uuid_unparse_lower(e->uuid, label);
-	err = keyservice_destroy_sync(r->ks, e->key_id, label, &out);
 	if (err == -EINVAL)
 		return suspect(r, *out.text ? out.text : "the service refuses to");
 	if (err == -ENOKEY)
@@ -121,8 +125,9 @@ static enum outcome reap_leftover(struct reap *r, struct journal_entry *e)
 static enum outcome reap_container(struct reap *r, const struct journal_entry *e,
 				   const void *hdr)
 {
+	const struct keycall call = call_of(r, e);
 	struct keyservice_sync out;
-	vcf_err_t err = keyservice_get_sync(r->ks, e->key_id, &out);
+	vcf_err_t err = keycall_get(&call, e->key_id, &out);
 
 	if (err == -ENOKEY)
 		return gone(r);

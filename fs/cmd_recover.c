@@ -15,6 +15,7 @@
 
 #include "fs/cmd.h"
 #include "fs/config_source.h"
+#include "fs/keycall.h"
 #include "fs/offline.h"
 #include "fs/statusfile.h"
 #include "util/io.h"
@@ -106,8 +107,13 @@ static int deal_with(const struct recover_args *a, struct offline *o,
 
 	if (code)
 		return code;
-	if (a->to_service)
+	if (a->to_service) {
+		keycall_recovered(
+			&(const struct keycall){NULL, container_token(f->c)->service,
+						f->path, container_subject(f->c)->uuid},
+			container_token(f->c)->key_id);
 		return exit_code_of(offline_rekey(o, f));
+	}
 	if (a->out_key)
 		code = write_key(a, secret);
 	if (!code && a->print)

@@ -185,6 +185,9 @@ NODISCARD vcf_err_t config_set(struct config *c, const char *assignment);
  */
 NODISCARD vcf_err_t config_finish(struct config *c, bool quick);
 
+/* Likewise where the key services alone count: [mount] and [rules] may be missing. */
+NODISCARD vcf_err_t config_finish_services(struct config *c);
+
 /* The key for which secrets are sealed, or NULL; the configuration's. */
 const struct escrow_public *config_escrow(const struct config *c);
 

@@ -387,6 +387,18 @@ vcf_err_t config_finish(struct config *c, bool quick)
 	return 0;
 }
 
+vcf_err_t config_finish_services(struct config *c)
+{
+	vcf_err_t errs[] = {check_helper(c, false), check_sections(c), check_paths(c),
+			    check_services(c)};
+
+	for (size_t i = 0; i < sizeof(errs) / sizeof(errs[0]); i++) {
+		if (errs[i])
+			return errs[i];
+	}
+	return 0;
+}
+
 vcf_err_t config_make_rules(const struct config *c, struct rules **out)
 {
 	auto_free struct rule_spec *specs = calloc(c->rule_cnt + 1, sizeof(*specs));

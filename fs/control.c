@@ -10,7 +10,7 @@
 
 #include "util/cleanup.h"
 
-enum { FDS_MAX = 2 };
+enum { FDS_MAX = 3 };
 
 union fd_space {
 	char buf[CMSG_SPACE(sizeof(int) * FDS_MAX)];

@@ -17,7 +17,7 @@ enum control_kind {
 	CONTROL_MOUNTED,      /* keeper */
 	CONTROL_READY,	      /* server: FUSE_INIT was answered */
 	CONTROL_SPAWN,	      /* server: start the helper `path` */
-	CONTROL_SPAWNED,      /* keeper: value = pid or -errno; two descriptors */
+	CONTROL_SPAWNED,      /* keeper: value = pid or -errno; three descriptors */
 	CONTROL_REAP,	      /* server: end the helper `value` */
 	CONTROL_UPGRADE,  /* command: with the new program's descriptor; path: its name */
 	CONTROL_ANSWER,	  /* keeper, to a command: value = exit code, path = text */
@@ -32,7 +32,7 @@ struct control {
 	char path[4096];
 };
 
-/* fds: fd_cnt descriptors to send along (0 to 2). 0 or -errno. */
+/* fds: fd_cnt descriptors to send along (0 to 3). 0 or -errno. */
 NODISCARD vcf_err_t control_send(int sock, const struct control *c, const int *fds,
 				 int fd_cnt);
 

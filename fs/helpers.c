@@ -20,21 +20,29 @@ static int find(const struct helpers *h, pid_t pid)
 
 static void spawn(struct helpers *h, int sock, const struct control *asked)
 {
-	struct keyservice_program program = {asked->path, asked->uid, asked->gid};
+	struct keyservice_program program = {
+		.path = asked->path,
+		.uid = asked->uid,
+		.gid = asked->gid,
+		.log_stderr = true,
+	};
 	struct control c = {.kind = CONTROL_SPAWNED};
-	int fds[2] = {-1, -1};
+	struct keyservice_ends ends = {-1, -1, -1};
+	int fds[3];
 	int slot = find(h, 0);
 	pid_t pid = 0;
 
-	c.value = slot < 0 ? -EAGAIN
-			   : keyservice_spawn(NULL, &program, &fds[0], &fds[1], &pid);
+	c.value = slot < 0 ? -EAGAIN : keyservice_spawn(NULL, &program, &ends, &pid);
 	if (!c.value) {
 		h->pids[slot] = pid;
 		c.value = pid;
 	}
-	if (control_send(sock, &c, fds, c.value > 0 ? 2 : 0))
+	fds[0] = ends.to;
+	fds[1] = ends.from;
+	fds[2] = ends.err;
+	if (control_send(sock, &c, fds, c.value > 0 ? 3 : 0))
 		log_dbg("the server is gone");
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		if (fds[i] >= 0)
 			close(fds[i]);
 	}

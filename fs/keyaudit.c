@@ -11,7 +11,7 @@
 #include "util/log.h"
 #include "util/text.h"
 
-static struct audit_settings settings_of(const struct config *cfg)
+struct audit_settings keyaudit_settings(const struct config *cfg)
 {
 	return (struct audit_settings){
 		.file = cfg->audit_file,
@@ -22,8 +22,9 @@ static struct audit_settings settings_of(const struct config *cfg)
 
 vcf_err_t keyaudit_start(struct server *sv)
 {
-	struct audit_settings s = settings_of(sv->cfg);
-	struct audit_origin o = {sv->cfg->mountpoint, sv->session->head->generation};
+	struct audit_settings s = keyaudit_settings(sv->cfg);
+	struct audit_origin o = {.mount = sv->cfg->mountpoint,
+				 .generation = sv->session->head->generation};
 	vcf_err_t err = audit_start(&s, &o, &sv->session->head->fds[SESSION_FD_AUDIT]);
 
 	if (err)
@@ -42,7 +43,7 @@ void keyaudit_stop(struct server *sv)
 
 void keyaudit_change(const struct config *cfg)
 {
-	struct audit_settings s = settings_of(cfg);
+	struct audit_settings s = keyaudit_settings(cfg);
 
 	audit_change(&s);
 }
@@ -59,6 +60,11 @@ void keyaudit_opener(struct keyaudit *a)
 	a->has_opener = true;
 	a->uid = h.uid;
 	a->pid = h.pid;
+}
+
+struct reserve_wanted keyaudit_wanted(const struct keyaudit *a, const char *path)
+{
+	return (struct reserve_wanted){path, a->has_opener, a->uid, a->pid};
 }
 
 static struct audit_event event_of(const struct keyaudit *a, const char *path,

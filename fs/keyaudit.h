@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "crypto/keyservice.h"
+#include "crypto/reserve.h"
 #include "fs/server.h"
 #include "util/audit.h"
 
@@ -16,6 +17,9 @@ struct keyaudit {
 	uint64_t start_ms;
 };
 
+/* What a configuration says of it; points into that. */
+struct audit_settings keyaudit_settings(const struct config *cfg);
+
 /* -errno (logged). The ring is one that an earlier server left, where there is one. */
 NODISCARD vcf_err_t keyaudit_start(struct server *sv);
 void keyaudit_stop(struct server *sv);
@@ -25,6 +29,9 @@ void keyaudit_change(const struct config *cfg);
 
 /* Who sent the request that this thread executes; nobody, where it executes none. */
 void keyaudit_opener(struct keyaudit *a);
+
+/* For the reserve: whose wait it is. path must outlive it. */
+struct reserve_wanted keyaudit_wanted(const struct keyaudit *a, const char *path);
 
 /* What a service said to `get`; uuid NULL: of no image. */
 void keyaudit_fetched(const struct keyaudit *a, const char *path,

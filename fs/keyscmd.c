@@ -14,6 +14,7 @@
 #include "crypto/kdf.h"
 #include "fs/cmd.h"
 #include "fs/jsonlines.h"
+#include "fs/keycall.h"
 #include "fs/keysctl.h"
 #include "fs/keysettings.h"
 #include "fs/keysop.h"
@@ -87,6 +88,7 @@ static int take_option(struct keyscmd *k, int letter)
 		k->all |= letter == 'a';
 		k->forget |= letter == 'f';
 		k->destroy |= letter == 'd';
+		k->more_than_in_use |= letter == 'm';
 	}
 	return EXIT_OK;
 }
@@ -108,6 +110,7 @@ int keyscmd_parse(struct keyscmd *k, const char *name, const char *letters, int 
 		{"apart", required_argument, NULL, 'A'},
 		{"queue", required_argument, NULL, 'q'},
 		{"service", required_argument, NULL, 's'},
+		{"more-than-in-use", no_argument, NULL, 'm'},
 		{NULL, 0, NULL, 0},
 	};
 	int opt, code = EXIT_OK;
@@ -133,6 +136,7 @@ int keyscmd_parse(struct keyscmd *k, const char *name, const char *letters, int 
 
 void keyscmd_fini(struct keyscmd *k)
 {
+	keycall_end();
 	config_source_fini(&k->source);
 	config_free(k->cfg);
 	free(k->inventories);
@@ -161,9 +165,7 @@ static int load_service(struct keyscmd *k)
 		if (config_set(k->cfg, k->source.settings[i]))
 			return EXIT_CONFIG;
 	}
-	if (!k->cfg->helper)
-		return keyscmd_fail(k, EXIT_CONFIG, "helper is not set in [key-service]");
-	return EXIT_OK;
+	return config_finish_services(k->cfg) ? EXIT_CONFIG : EXIT_OK;
 }
 
 int keyscmd_load(struct keyscmd *k, bool whole)
@@ -192,6 +194,8 @@ int keyscmd_connect(struct keyscmd *k, struct keyservice **ks)
 
 	err = keysettings_init(&s, k->cfg, k->at);
 	s.kc.children = 1;
+	s.kc.give_up = true;
+	keycall_begin(k->cfg, k->name);
 	if (!err)
 		err = keyservice_new(ks, &s.kc);
 	keysettings_fini(&s);

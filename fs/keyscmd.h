@@ -19,7 +19,7 @@ struct keyscmd {
 	const char *name; /* "keys list": for messages */
 	struct config_source source;
 	const char *runtime;
-	bool json, all, forget, destroy;
+	bool json, all, forget, destroy, more_than_in_use;
 	const char *hosts, *report, *service;
 	const char **inventories;
 	size_t inventory_cnt;
@@ -37,6 +37,7 @@ struct keyscmd {
  *
  *   c config   o setting   r runtime-directory   j json   a all   f forget   d destroy
  *   H hosts    i inventory O older-than          M max-age  A apart  q queue   s service
+ *   m more-than-in-use
  */
 NODISCARD int keyscmd_parse(struct keyscmd *k, const char *name, const char *letters,
 			    int argc, char **argv);

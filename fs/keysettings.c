@@ -59,6 +59,7 @@ void keysettings_spawner(struct keysettings *s, const struct server *sv)
 	s->kc.spawn = sv->spawn;
 	s->kc.reap = sv->reap;
 	s->kc.spawn_arg = sv->spawn_arg;
+	s->kc.log_stderr = true;
 	s->kc.kept = sv->own_session ? NULL : sv->session->head->helpers;
 	s->kc.kept_cnt = SESSION_HELPERS_MAX;
 }

@@ -28,6 +28,7 @@
 #include "crypto/kdf.h"
 #include "fs/exitcode.h"
 #include "fs/jsonlines.h"
+#include "fs/keycall.h"
 #include "fs/keysettings.h"
 #include "fs/mountpoint.h"
 #include "fs/statusfile.h"
@@ -67,18 +68,19 @@ static enum carried is_carried(const struct journal_entry *e)
 }
 
 /* 0: it is destroyed. -ENOKEY: nothing of that label is at the service. */
-static vcf_err_t destroy_label(struct keyservice *ks, const unsigned char uuid[UUID_LEN])
+static vcf_err_t destroy_label(struct keyservice *ks, const struct journal_entry *e)
 {
+	const struct keycall call = {ks, e->service, *e->path ? e->path : NULL, e->uuid};
 	struct keyservice_sync got = {0};
 	char label[UUID_TEXT_LEN + 1], id[TOKEN_KEY_ID_MAX + 1];
 	vcf_err_t err;
 
-	uuid_unparse_lower(uuid, label);
+	uuid_unparse_lower(e->uuid, label);
 	err = keyservice_find_sync(ks, label, &got);
 	if (err)
 		return err;
 	TEXT_CUT(id, got.id);
-	err = keyservice_destroy_sync(ks, id, label, &got);
+	err = keycall_destroy(&call, id, &got);
 	return err == -ENOKEY ? 0 : err;
 }
 
@@ -100,6 +102,7 @@ static vcf_err_t service_of(struct offline *o, const char *name, struct keyservi
 	}
 	if (!o->ks[i]) {
 		err = keysettings_init(&s, o->cfg, service);
+		s.kc.give_up = true;
 		if (!err)
 			err = keyservice_new(&o->ks[i], &s.kc);
 		keysettings_fini(&s);
@@ -127,7 +130,7 @@ static vcf_err_t destroy_unused(struct offline *o, const struct journal_entry *e
 
 	if (err)
 		return err;
-	err = destroy_label(ks, e->uuid);
+	err = destroy_label(ks, e);
 	if (err == -ENOKEY)
 		err = may_arrive(e) ? -EAGAIN : 0;
 	return err;
@@ -220,6 +223,7 @@ int offline_init(struct offline *o, const char *command, const struct config *cf
 	if (err)
 		return EXIT_CONFIG;
 	containerid_set_site(cfg->site);
+	keycall_begin(cfg, command);
 	err = open_journal(o);
 	if (err == -EBUSY)
 		return fail(o, EXIT_BUSY, "another such command is at work", err);
@@ -230,6 +234,7 @@ int offline_init(struct offline *o, const char *command, const struct config *cf
 
 void offline_fini(struct offline *o)
 {
+	keycall_end();
 	if (o->journal)
 		journal_close(o->journal);
 	for (size_t i = 0; i < CONFIG_SERVICES_MAX; i++) {
@@ -347,12 +352,14 @@ vcf_err_t offline_fetch(struct offline *o, const struct offline_file *f,
 	struct keyservice_sync got = {0};
 	auto_secret struct secret *base = NULL;
 	struct keyservice *ks;
+	struct keycall call;
 	vcf_err_t err;
 
 	err = service_of(o, t->service, &ks);
 	if (err)
 		return err;
-	err = keyservice_get_sync(ks, t->key_id, &got);
+	call = (struct keycall){ks, t->service, f->path, container_subject(f->c)->uuid};
+	err = keycall_get(&call, t->key_id, &got);
 	base = got.secret;
 	if (err) {
 		fprintf(stderr, "vmcryptfs %s: %s: key service: %s %s\n", o->command,
@@ -410,7 +417,7 @@ static void look_up(struct fresh *n)
 static vcf_err_t make_secret(struct fresh *n)
 {
 	struct keyservice_sync got = {0};
-	char label[UUID_TEXT_LEN + 1];
+	struct keycall call;
 	struct keyservice *ks;
 	vcf_err_t err = secret_new_random(&n->secret);
 
@@ -426,8 +433,8 @@ static vcf_err_t make_secret(struct fresh *n)
 	err = journal_add(n->o->journal, &n->entry, NULL);
 	if (err)
 		return err;
-	uuid_unparse_lower(n->entry.uuid, label);
-	err = keyservice_new_sync(ks, label, n->secret, &got);
+	call = (struct keycall){ks, n->service, n->f->path, n->entry.uuid};
+	err = keycall_new(&call, n->secret, &got);
 	if (err) {
 		fprintf(stderr, "vmcryptfs %s: key service: %s %s\n", n->o->command,
 			strerror(-err), got.text);
@@ -522,6 +529,10 @@ vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
 		err = write_header(&n, &outcome);
 	settle(&n, outcome);
 	secret_free(n.secret);
+	if (outcome == REKEY_NEW)
+		keycall_assigned(
+			&(const struct keycall){NULL, n.service, f->path, n.entry.uuid},
+			n.key_id);
 	if (outcome == REKEY_NEW)
 		printf("%s: uuid %s is %s now, key %s; it was %s\n", f->path, was,
 		       container_subject(f->c)->uuid_text, n.key_id, old_key);

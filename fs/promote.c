@@ -529,9 +529,10 @@ static void step_take(struct job *job)
 	struct promotion *m = (struct promotion *)job;
 	struct server *sv = m->p->sv;
 	vcf_err_t err = m->err ? m->err : sv->stopping ? -ECANCELED : 0;
+	const struct reserve_wanted wanted = keyaudit_wanted(&m->audit, m->path);
 
 	if (!err && !m->done)
-		err = reserve_take(m->to->reserve, &m->fresh, secret_ready, m);
+		err = reserve_take(m->to->reserve, &m->fresh, &wanted, secret_ready, m);
 	if (!err)
 		err = commit(m);
 	if (err != -EINPROGRESS)

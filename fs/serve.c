@@ -72,7 +72,7 @@ static bool has_ended(int pidfd)
 }
 
 static vcf_err_t ask_keeper(struct spawner *s, const struct keyservice_program *program,
-			    int fds[2], pid_t *pid)
+			    int fds[3], pid_t *pid)
 {
 	struct control c = {
 		.kind = CONTROL_SPAWN, .uid = program->uid, .gid = program->gid};
@@ -83,7 +83,7 @@ static vcf_err_t ask_keeper(struct spawner *s, const struct keyservice_program *
 	if (!err)
 		err = control_wait(s->sock, s->keeper);
 	if (!err)
-		err = control_recv(s->sock, &c, fds, 2);
+		err = control_recv(s->sock, &c, fds, 3);
 	if (err)
 		return err;
 	if (c.kind != CONTROL_SPAWNED)
@@ -91,25 +91,24 @@ static vcf_err_t ask_keeper(struct spawner *s, const struct keyservice_program *
 	if (c.value < 0)
 		return c.value;
 	*pid = c.value;
-	return fds[0] < 0 || fds[1] < 0 ? -EPROTO : 0;
+	return fds[0] < 0 || fds[1] < 0 || fds[2] < 0 ? -EPROTO : 0;
 }
 
 static vcf_err_t spawn_by_keeper(void *arg, const struct keyservice_program *program,
-				 int *to, int *from, pid_t *pid)
+				 struct keyservice_ends *ends, pid_t *pid)
 {
 	struct spawner *s = arg;
-	int fds[2];
+	int fds[3];
 	vcf_err_t err;
 
 	pthread_mutex_lock(&s->lock);
 	err = has_ended(s->keeper) ? -EPIPE : ask_keeper(s, program, fds, pid);
 	pthread_mutex_unlock(&s->lock);
 	if (err == -EPIPE || err == -ECONNRESET)
-		return keyservice_spawn(NULL, program, to, from, pid);
+		return keyservice_spawn(NULL, program, ends, pid);
 	if (err)
 		return err;
-	*to = fds[0];
-	*from = fds[1];
+	*ends = (struct keyservice_ends){fds[0], fds[1], fds[2]};
 	return 0;
 }
 

@@ -274,6 +274,7 @@ void session_each_fd(const struct session *s, void (*fn)(void *arg, int fd), voi
 			continue;
 		fn(arg, h->helpers[i].to);
 		fn(arg, h->helpers[i].from);
+		fn(arg, h->helpers[i].err);
 	}
 	each_record_fd(s, fn, arg);
 }

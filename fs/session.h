@@ -40,7 +40,7 @@
 #include "util/err.h"
 
 #ifndef VCF_SESSION_VERSION /* a test builds a program with another one */
-#define VCF_SESSION_VERSION 1
+#define VCF_SESSION_VERSION 2
 #endif
 
 enum {

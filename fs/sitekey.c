@@ -275,7 +275,8 @@ static void reserve_ready(void *arg, vcf_err_t err)
 static vcf_err_t make(struct sitekey *k)
 {
 	struct reserved res;
-	vcf_err_t err = reserve_take(k->reserve, &res, reserve_ready, k);
+	const struct reserve_wanted wanted = keyaudit_wanted(&k->audit, "(site secret)");
+	vcf_err_t err = reserve_take(k->reserve, &res, &wanted, reserve_ready, k);
 
 	if (err == -EINPROGRESS)
 		return err;
@@ -325,8 +326,8 @@ vcf_err_t sitekey_get(struct sitekey *k, struct secret **out,
 	mutex_unlock(&k->lock);
 	if (err != -EINPROGRESS || was == SITE_BUSY)
 		return err;
+	keyaudit_opener(&k->audit);
 	if (was == SITE_IDLE) {
-		keyaudit_opener(&k->audit);
 		err = keyservice_get(k->ks, id, fetched, k);
 		if (err)
 			settle(k, err); /* the caller is told as a waiter */

@@ -12,6 +12,7 @@ import time
 
 REPLY_MAX = 16 * 1024
 WAIT_S = 20
+DEADLINE = ("deadline-ms", str(WAIT_S * 1000))
 LABEL = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9._:+=@-]{1,128}\Z")
 KEY_ID = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9._:/+=@-]{1,512}\Z")
 CREATED = re.compile(r"(-|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z)\Z")
@@ -43,6 +44,8 @@ class Helper:
         expect(len(words) > 2 and NAME.match(words[2]), f"hello: {self.hello!r}")
         self.capabilities = []
         self.add_capabilities(words[3:])
+        if "deadline" in self.capabilities and "deadline-ms" not in (n for n, _ in options):
+            options = [DEADLINE, *options]
         if start:
             self.send("".join(f"option {n} {v}\n" for n, v in options) + "ready\n")
             ready, *words = self.line().split(" ")

@@ -61,7 +61,7 @@ static struct {
 	bool syslog, reopen; /* (l) */
 	_Atomic bool wanted, used;
 	struct audit_origin origin; /* (c) */
-	char mount[4096], host[65];
+	char mount[4096], host[65], command[32];
 	/* the writer's */
 	int fd;
 	bool failing;
@@ -383,8 +383,14 @@ vcf_err_t audit_start(const struct audit_settings *s, const struct audit_origin 
 
 	if (err)
 		return err;
-	snprintf(trail.mount, sizeof(trail.mount), "%s", o->mount);
-	trail.origin = (struct audit_origin){trail.mount, o->generation};
+	snprintf(trail.mount, sizeof(trail.mount), "%s", o->mount ? o->mount : "");
+	snprintf(trail.command, sizeof(trail.command), "%s",
+		 o->command ? o->command : "");
+	trail.origin = (struct audit_origin){
+		.mount = o->mount ? trail.mount : NULL,
+		.generation = o->generation,
+		.command = o->command ? trail.command : NULL,
+	};
 	if (gethostname(trail.host, sizeof(trail.host) - 1) < 0)
 		trail.host[0] = '\0';
 	pthread_condattr_init(&attr);

@@ -22,8 +22,9 @@
 #include "util/err.h"
 
 enum {
-	AUDIT_LINE_MAX = 2048
-}; /* with the LF; a longer one is cut in its path and text */
+	AUDIT_LINE_MAX = 2048, /* with the LF; a longer one is cut in its path and text */
+	AUDIT_PATH_MAX = 600,  /* more of a path is in no line */
+};
 
 struct audit_event {
 	const char
@@ -40,8 +41,9 @@ struct audit_event {
 
 /* What every line says. */
 struct audit_origin {
-	const char *mount;
-	uint32_t generation; /* of the server */
+	const char *mount;   /* NULL: of none */
+	uint32_t generation; /* of the server; of a command: not said */
+	const char *command; /* an operator's; NULL: a server */
 };
 
 struct audit_settings {

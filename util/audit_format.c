@@ -163,7 +163,9 @@ size_t audit_format(char dst[AUDIT_LINE_MAX], const struct audit_event *e,
 	if (e->latency_ms >= 0)
 		put_number(&l, "latency_ms", e->latency_ms);
 	put_string(&l, "host", host, WORD_ROOM);
-	put_number(&l, "generation", o->generation);
+	put_string(&l, "command", o->command, WORD_ROOM);
+	if (!o->command)
+		put_number(&l, "generation", o->generation);
 	put_number(&l, "seq", (int64_t)seq);
 	if (lost)
 		put_number(&l, "lost", (int64_t)lost);

@@ -40,7 +40,7 @@ void log_tee(void);
 
 /*
  * Leaves the terminal: standard input becomes /dev/null, standard output and error the log file
- * (so that what key helpers write there is kept) or /dev/null.
+ * (so that what a library writes there is kept) or /dev/null.
  */
 void log_leave_terminal(void);
 

@@ -20,17 +20,14 @@
 
 #include "crypto/jsonget.h"
 #include "crypto/keys/barbican_call.h"
+#include "crypto/keys/barbican_list.h"
 #include "crypto/keys/barbican_parts.h"
 #include "crypto/keys/helper.h"
 #include "crypto/keys/http.h"
 #include "crypto/keys/keystone.h"
 #include "util/parse.h"
 
-enum {
-	PAGE = 100, /* what Barbican gives at most, unless configured */
-	PAGE_BYTES = 512 * 1024,
-	BODY_MAX = 8 * 1024,
-};
+enum { BODY_MAX = 8 * 1024 };
 
 /* --- options --- */
 
@@ -225,13 +222,6 @@ static vcf_err_t barbican_new(void *ctx, const char *label, const struct secret 
 
 /* --- get --- */
 
-static vcf_err_t check_id(const char *id, struct helper_failure *f)
-{
-	if (barbican_id_valid(id))
-		return 0;
-	return helper_fail(f, KEY_INVALID, "the key id is no UUID of Barbican's");
-}
-
 static vcf_err_t take_payload(struct barbican *b, const struct http_reply *r,
 			      struct secret **out, struct helper_failure *f)
 {
@@ -262,12 +252,10 @@ static vcf_err_t barbican_get(void *ctx, const char *id, struct secret **out,
 	const struct barbican_call c = {
 		.method = "GET", .path = path, .accept = "application/octet-stream"};
 	struct http_reply r;
-	vcf_err_t err = check_id(id, f);
+	vcf_err_t err = barbican_key_path(path, id, "/payload", f);
 
-	if (err)
-		return err;
-	barbican_secret_path(path, id, "/payload");
-	err = barbican_call(b, &c, &r, f);
+	if (!err)
+		err = barbican_call(b, &c, &r, f);
 	if (err)
 		return err;
 	if (r.status == 200)
@@ -280,131 +268,6 @@ static vcf_err_t barbican_get(void *ctx, const char *id, struct secret **out,
 			f);
 	http_forget(b->http);
 	return err;
-}
-
-/* --- find and list --- */
-
-static vcf_err_t get_page(struct barbican *b, const char *filter, int64_t off,
-			  struct json_object **reply, struct barbican_page *page,
-			  struct helper_failure *f)
-{
-	char path[512];
-	const struct barbican_call c = {
-		.method = "GET", .path = path, .reply_max = PAGE_BYTES};
-	struct http_reply r;
-	vcf_err_t err;
-
-	snprintf(path, sizeof(path),
-		 "/v1/secrets?limit=%d&offset=%lld&sort=created:asc%s", PAGE,
-		 (long long)off, filter);
-	err = barbican_call(b, &c, &r, f);
-	if (err)
-		return err;
-	if (r.status != 200)
-		return barbican_fail(
-			b, &r, "GET of the list of secrets",
-			"listing needs the role creator or observer (member with the newer "
-			"policies) in the project",
-			f);
-	*reply = http_json(&r);
-	/* More than asked for would not fit into what is compared, and be passed over. */
-	if (!*reply || barbican_page_parse(*reply, page) || page->cnt > PAGE)
-		return barbican_fail_nonsense(b, "GET of the list of secrets", f);
-	return 0;
-}
-
-/* Which records of a page go out, and those of the page before, which are not sent twice. */
-struct listing {
-	const char *label, *prefix; /* label: exactly; else the prefix */
-	struct helper *h;
-	char seen[2][PAGE][BARBICAN_ID_LEN + 1];
-	size_t seen_cnt[2];
-};
-
-static bool was_seen(const struct listing *l, const char *id)
-{
-	for (size_t i = 0; i < l->seen_cnt[1]; i++) {
-		if (strcmp(l->seen[1][i], id) == 0)
-			return true;
-	}
-	return false;
-}
-
-static void send_record(struct listing *l, const struct barbican_record *r)
-{
-	if (l->label ? strcmp(r->label, l->label) != 0
-		     : strncmp(r->label, l->prefix, strlen(l->prefix)) != 0)
-		return;
-	if (!was_seen(l, r->id))
-		helper_item(l->h, r->id, r->label, r->created);
-}
-
-static void send_page(struct listing *l, const struct barbican_page *page)
-{
-	struct barbican_record r;
-
-	memcpy(l->seen[1], l->seen[0], sizeof(l->seen[0]));
-	l->seen_cnt[1] = l->seen_cnt[0];
-	l->seen_cnt[0] = 0;
-	for (size_t i = 0; i < page->cnt && i < PAGE; i++) {
-		if (barbican_record_parse(json_object_array_get_idx(page->secrets, i),
-					  &r))
-			continue;
-		send_record(l, &r);
-		memcpy(l->seen[0][l->seen_cnt[0]++], r.id, sizeof(r.id));
-	}
-}
-
-/*
- * All pages, the last one first, the oldest records last: what others delete meanwhile moves
- * records to pages that are still to come, so none is missed; what moves is seen twice at
- * most, on neighbouring pages. `next` of the replies is never followed: its host is
- * whatever the service believes.
- */
-static vcf_err_t send_all(struct barbican *b, const char *filter, struct listing *l,
-			  struct helper_failure *f)
-{
-	int64_t off = 0, step = 0;
-	vcf_err_t err;
-
-	for (;;) {
-		auto_json struct json_object *reply = NULL;
-		struct barbican_page page;
-
-		err = get_page(b, filter, off, &reply, &page, f);
-		if (err)
-			return err;
-		if (!step && page.cnt && page.total > (int64_t)page.cnt) {
-			step = (int64_t)page
-				       .cnt; /* its own limit may be lower than ours */
-			off = (page.total - 1) / step * step;
-			continue;
-		}
-		send_page(l, &page);
-		if (off == 0)
-			return 0;
-		off -= step;
-	}
-}
-
-static vcf_err_t barbican_find(void *ctx, const char *label, struct helper *h,
-			       struct helper_failure *f)
-{
-	struct listing l = {.label = label, .h = h};
-	struct barbican *b = ctx;
-
-	lockbuf_reset(b->body); /* idle now, and it can escape */
-	lockbuf_add_text(b->body, "&name=");
-	lockbuf_add_url(b->body, label);
-	return send_all(b, b->body->data, &l, f);
-}
-
-static vcf_err_t barbican_list(void *ctx, const char *prefix, struct helper *h,
-			       struct helper_failure *f)
-{
-	struct listing l = {.prefix = prefix, .h = h};
-
-	return send_all(ctx, "", &l, f);
 }
 
 /* --- destroy --- */
@@ -424,8 +287,9 @@ static vcf_err_t check_label(struct barbican *b, const char *id, const char *lab
 	struct http_reply r;
 	vcf_err_t err;
 
-	barbican_secret_path(path, id, "");
-	err = barbican_call(b, &c, &r, f);
+	err = barbican_key_path(path, id, "", f);
+	if (!err)
+		err = barbican_call(b, &c, &r, f);
 	if (err)
 		return err;
 	if (r.status == 404) {
@@ -498,10 +362,8 @@ static vcf_err_t barbican_destroy(void *ctx, const char *id, const char *label,
 				  bool *gone, struct helper_failure *f)
 {
 	struct barbican *b = ctx;
-	vcf_err_t err = check_id(id, f);
+	vcf_err_t err = check_label(b, id, label, gone, f);
 
-	if (!err)
-		err = check_label(b, id, label, gone, f);
 	if (err || *gone)
 		return err;
 	if (!b->no_consumers)
@@ -540,6 +402,7 @@ int main(void)
 {
 	static const struct helper_ops ops = {
 		.name = "barbican",
+		.caps = KEY_CAP_DEADLINE,
 		.option = barbican_option,
 		.start = barbican_start,
 		.new_secret = barbican_new,

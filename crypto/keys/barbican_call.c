@@ -125,6 +125,15 @@ void barbican_secret_path(char dst[BARBICAN_PATH_MAX], const char *id, const cha
 	snprintf(dst, BARBICAN_PATH_MAX, "/v1/secrets/%s%s", id, rest);
 }
 
+vcf_err_t barbican_key_path(char dst[BARBICAN_PATH_MAX], const char *id, const char *rest,
+			    struct helper_failure *f)
+{
+	if (!barbican_id_valid(id))
+		return helper_fail(f, KEY_INVALID, "the key id is no UUID of Barbican's");
+	barbican_secret_path(dst, id, rest);
+	return 0;
+}
+
 /* --- microversions --- */
 
 static void take_version(void *arg, const char *name, const char *value)

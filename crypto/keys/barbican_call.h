@@ -63,6 +63,10 @@ vcf_err_t barbican_fail_nonsense(const struct barbican *b, const char *what,
 /* "/v1/secrets/ID" and the rest. */
 void barbican_secret_path(char dst[BARBICAN_PATH_MAX], const char *id, const char *rest);
 
+/* The same of an id that somebody else gave; 0, or what helper_fail() returned: it is none. */
+NODISCARD vcf_err_t barbican_key_path(char dst[BARBICAN_PATH_MAX], const char *id,
+				      const char *rest, struct helper_failure *f);
+
 /*
  * Fills b->minor: asks what the service offers, once. A request for its newest is answered with
  * its number. An old or strange one is taken without; then consumers do not exist.

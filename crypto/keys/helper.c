@@ -12,7 +12,10 @@
 #include <unistd.h>
 
 #include "crypto/kdf.h"
+#include "crypto/keys/deadline.h"
+#include "util/clock.h"
 #include "util/io.h"
+#include "util/parse.h"
 
 /* All that may hold a secret, in locked memory. */
 struct memory {
@@ -33,6 +36,8 @@ struct helper {
 };
 
 static const char *log_name = "key helper";
+static uint64_t given_ms;    /* for each request; 0: not known */
+static uint64_t deadline_ms; /* of the request under way */
 
 void helper_log(const char *fmt, ...)
 {
@@ -55,6 +60,16 @@ vcf_err_t helper_fail(struct helper_failure *f, enum key_error kind, const char 
 	vsnprintf(f->text, sizeof(f->text), fmt, ap);
 	va_end(ap);
 	return keyproto_errno(kind);
+}
+
+static void begin_time(void)
+{
+	deadline_ms = clock_now_ms() + deadline_budget_ms(given_ms);
+}
+
+uint64_t helper_deadline_ms(void)
+{
+	return given_ms ? deadline_ms : UINT64_MAX;
 }
 
 static enum key_error kind_of_errno(vcf_err_t err)
@@ -156,6 +171,7 @@ void helper_item(struct helper *h, const char *id, const char *label, const char
 	snprintf(r.label, sizeof(r.label), "%s", label);
 	snprintf(r.created, sizeof(r.created), "%s", created);
 	send_reply(h, &r);
+	begin_time();
 }
 
 /* The end of a request: ok, or the failure that came with err. */
@@ -240,6 +256,7 @@ static void do_ping(struct helper *h)
 
 static void answer(struct helper *h, const struct key_request *q)
 {
+	begin_time();
 	switch (q->verb) {
 	case KEY_NEW:
 		do_new(h, q);
@@ -262,11 +279,24 @@ static void answer(struct helper *h, const struct key_request *q)
 	}
 }
 
+static vcf_err_t set_deadline(const char *value)
+{
+	vcf_err_t err = parse_u64(value, 1, DEADLINE_MAX_MS, &given_ms);
+
+	if (err)
+		helper_log("deadline-ms: a number from 1 to %d is wanted",
+			   DEADLINE_MAX_MS);
+	return err;
+}
+
 /* An option, or the end of them. */
 static vcf_err_t set_up(struct helper *h, const struct key_request *q)
 {
 	vcf_err_t err = 0;
 
+	if (q->verb == KEY_OPTION && h->ops->caps & KEY_CAP_DEADLINE &&
+	    strcmp(q->id, "deadline-ms") == 0)
+		return set_deadline(q->value);
 	if (q->verb == KEY_OPTION) {
 		if (h->ops->option)
 			return h->ops->option(h->ctx, q->id, q->value);

@@ -77,6 +77,12 @@ vcf_err_t helper_fail(struct helper_failure *f, enum key_error kind, const char 
  * ENOSPC, EDQUOT, EFBIG quota, all else unavailable. err is negative. */
 vcf_err_t helper_fail_errno(struct helper_failure *f, vcf_err_t err, const char *what);
 
+/*
+ * By when the request under way should be answered (clock_now_ms()), UINT64_MAX if that is not
+ * known. Each item that is sent gives more time. For helpers with KEY_CAP_DEADLINE.
+ */
+uint64_t helper_deadline_ms(void);
+
 /* A line on stderr, after the helper's name. */
 void helper_log(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

@@ -9,7 +9,9 @@
 #include <string.h>
 
 #include "crypto/keys/credential.h"
+#include "crypto/keys/deadline.h"
 #include "crypto/keys/http_parts.h"
+#include "util/clock.h"
 
 enum { HEADERS_LEN_MAX = 64 * 1024, CONNECT_TIMEOUT_S = 5, REQUEST_TIMEOUT_S = 15 };
 
@@ -174,8 +176,6 @@ static void set_constants(struct http *h)
 	curl_easy_setopt(c, CURLOPT_PATH_AS_IS, 1L);
 	curl_easy_setopt(c, CURLOPT_MAXCONNECTS, 2L);
 	curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L);
-	curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, (long)h->o.connect_timeout_s);
-	curl_easy_setopt(c, CURLOPT_TIMEOUT, (long)h->o.request_timeout_s);
 	/* A name server that is silent keeps curl's own thread, not us: there are others. */
 	curl_easy_setopt(c, CURLOPT_QUICK_EXIT, 1L);
 	curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
@@ -300,6 +300,21 @@ static vcf_err_t make_headers(struct curl_slist **list, const struct http_reques
 static bool is_get(const struct http_request *q)
 {
 	return strcmp(q->method, "GET") == 0 || strcmp(q->method, "LIST") == 0;
+}
+
+/* Other endpoints want their turn as well. */
+static void set_time(struct http *h, size_t endpoints_left)
+{
+	uint64_t end = helper_deadline_ms(), now = clock_now_ms(), left = UINT64_MAX, ms;
+	uint64_t connect_ms = h->o.connect_timeout_s * UINT64_C(1000);
+
+	if (end != UINT64_MAX)
+		left = end > now ? end - now : 0;
+	ms = deadline_share_ms(left, endpoints_left,
+			       h->o.request_timeout_s * UINT64_C(1000));
+	curl_easy_setopt(h->curl, CURLOPT_TIMEOUT_MS, (long)ms);
+	curl_easy_setopt(h->curl, CURLOPT_CONNECTTIMEOUT_MS,
+			 (long)(connect_ms < ms ? connect_ms : ms));
 }
 
 static void set_request(struct http *h, const struct http_request *q, const char *url,
@@ -454,6 +469,7 @@ vcf_err_t http_do(struct http *h, const struct http_request *q, struct http_repl
 	for (size_t i = 0; i < h->endpoint_cnt; i++) {
 		bool sent;
 
+		set_time(h, h->endpoint_cnt - i);
 		err = attempt(h, q, r, &sent, f);
 		if (h->endpoint_cnt == 1 || !endpoint_failed(err, r, f))
 			break;

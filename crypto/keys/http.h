@@ -12,7 +12,7 @@
  * stacks and buffers still in use are not wiped; the process is not dumpable.
  *
  * Endpoints: a request goes to the one that worked last. One that cannot be reached or
- * answers 5xx (not 501), or as a standby (307, 472, 473), loses its turn to the next; the request itself is only repeated
+ * answers 5xx (not 501), or does not answer within its share of the time (deadline.h), or as a standby (307, 472, 473), loses its turn to the next; the request itself is only repeated
  * there if it may be (http_request.repeatable, or it has not been sent).
  *
  * Failures: whatever keeps a whole reply from coming is `unavailable`, so the server tries
@@ -45,7 +45,7 @@ struct http_options {
 	char ca_file[1024], ca_dir[1024];
 	char client_cert[1024], client_key[1024];
 	unsigned int connect_timeout_s; /* 0: 5 */
-	unsigned int request_timeout_s; /* 0: 15; less than the server gives a helper */
+	unsigned int request_timeout_s; /* 0: 15; less if the server gives less */
 	bool insecure_loopback;
 };
 
@@ -56,6 +56,12 @@ struct http_options {
  */
 NODISCARD vcf_err_t http_option(struct http_options *o, const char *name,
 				const char *value);
+
+/*
+ * Appends what says whom it trusts and as whom it shows itself: what was had over a weaker trust is
+ * not for a service with a stronger one.
+ */
+void http_options_identity(const struct http_options *o, struct lockbuf *out);
 
 /* --- a service --- */
 
@@ -136,7 +142,7 @@ vcf_err_t http_fail_advice(const struct http *h, const struct http_reply *r,
 			   struct helper_failure *f);
 
 /*
- * What a service says in a JSON error, printable and cut to fit: {"description"},
+ * What a service says in a JSON error, made fit for the log (util/untrusted.h): {"description"},
  * {"error":{"message"}}, {"error":"..."}, {"errors":["..."]}, {"message"}. For all else
  * only what kind of thing the body is; pages of HTML are never quoted.
  */

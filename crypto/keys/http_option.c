@@ -52,3 +52,14 @@ vcf_err_t http_option(struct http_options *o, const char *name, const char *valu
 	helper_log("%s: yes or no is wanted", name);
 	return -EINVAL;
 }
+
+void http_options_identity(const struct http_options *o, struct lockbuf *out)
+{
+	const char *const parts[] = {o->ca_file, o->ca_dir, o->client_cert, o->client_key,
+				     o->insecure_loopback ? "loopback" : ""};
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		lockbuf_add_text(out, "\n");
+		lockbuf_add_text(out, parts[i]);
+	}
+}

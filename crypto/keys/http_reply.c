@@ -5,6 +5,7 @@
 
 #include "crypto/jsonget.h"
 #include "crypto/keys/http_parts.h"
+#include "util/untrusted.h"
 
 static void put_tokener(struct json_tokener **t)
 {
@@ -59,7 +60,7 @@ void http_error_text(const struct http_reply *r, char *dst, size_t room)
 	const char *words = o ? error_words(o) : NULL;
 
 	if (words)
-		http_printable(dst, room, words, strlen(words));
+		untrusted_text(dst, room, words, strlen(words));
 	else if (r->len == 0)
 		snprintf(dst, room, "no text");
 	else if (is_html(r))

@@ -58,18 +58,6 @@ static const char *secret_option(const struct keystone *k, const char **where)
 	return app ? "application-credential-secret-file" : "password-file";
 }
 
-/* Whom it trusts: what was had over a weaker trust is not for a service with a stronger one. */
-static void add_trust(struct lockbuf *identity, const struct http_options *o)
-{
-	const char *const parts[] = {o->ca_file, o->ca_dir, o->client_cert, o->client_key,
-				     o->insecure_loopback ? "loopback" : ""};
-
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		lockbuf_add_text(identity, "\n");
-		lockbuf_add_text(identity, parts[i]);
-	}
-}
-
 /* Without, each helper logs in for itself. */
 static void make_share(struct keystone *k, const struct http_options *http)
 {
@@ -79,7 +67,7 @@ static void make_share(struct keystone *k, const struct http_options *http)
 	    lockbuf_new(&k->shared, LOGINSHARE_MAX))
 		return;
 	keystone_identity(&k->o, k->service_type, identity);
-	add_trust(identity, http);
+	http_options_identity(http, identity);
 	if (identity->full || loginshare_new(&k->share, identity->data))
 		k->share = NULL;
 }

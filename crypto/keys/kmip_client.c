@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "crypto/keys/deadline.h"
 #include "util/clock.h"
 #include "util/parse.h"
 
@@ -148,7 +149,7 @@ static uint64_t reply_deadline(const struct kmip_client *c)
 {
 	uint64_t mine = clock_now_ms() + c->tls.o.request_timeout_s * UINT64_C(1000);
 
-	return mine < c->deadline_ms ? mine : c->deadline_ms;
+	return mine < c->try_deadline_ms ? mine : c->try_deadline_ms;
 }
 
 /* A whole reply into c->reply. *answered: a byte of it has come. */
@@ -227,7 +228,7 @@ static vcf_err_t discover(struct kmip_client *c, struct helper_failure *f)
 static vcf_err_t dial(struct kmip_client *c, struct helper_failure *f)
 {
 	vcf_err_t err = tls_stream_open(&c->stream, &c->tls, kmip_client_endpoint(c),
-					c->deadline_ms, f);
+					c->try_deadline_ms, f);
 
 	if (err)
 		return err;
@@ -258,7 +259,7 @@ static vcf_err_t try_server(struct kmip_client *c, const struct kmip_call *call,
 		return err;
 	hang_up(c); /* whatever else comes on it would be taken for the next answer */
 	if (!kept || answered || call->op == KMIP_REGISTER ||
-	    clock_now_ms() >= c->deadline_ms)
+	    clock_now_ms() >= c->try_deadline_ms)
 		return err;
 	err = dial(c, f);
 	if (!err)
@@ -266,6 +267,17 @@ static vcf_err_t try_server(struct kmip_client *c, const struct kmip_call *call,
 	if (err && !out->reason)
 		hang_up(c);
 	return err;
+}
+
+/* cnt: how many servers have not been asked, with the one that comes now. */
+static void begin_try(struct kmip_client *c, size_t cnt)
+{
+	uint64_t end = helper_deadline_ms(), now = clock_now_ms(), left;
+
+	if (end > c->deadline_ms)
+		end = c->deadline_ms;
+	left = end > now ? end - now : 0;
+	c->try_deadline_ms = now + deadline_share_ms(left, cnt, DEADLINE_MAX_MS);
 }
 
 static void turn(struct kmip_client *c, const struct helper_failure *f)
@@ -284,6 +296,7 @@ vcf_err_t kmip_client_do(struct kmip_client *c, const struct kmip_call *call,
 		bool sent = false;
 
 		*out = (struct kmip_reply){.reason = 0};
+		begin_try(c, c->server_cnt - i);
 		err = try_server(c, call, &sent, out, f);
 		if (!err || f->kind != KEY_UNAVAILABLE || c->server_cnt == 1)
 			return err;

@@ -4,7 +4,7 @@
  * Not thread-safe.
  *
  * A request goes to the server that worked last. One that cannot be reached, does not answer
- * in time or has a failure of its own loses its turn to the next. The request itself is
+ * in time (its share of the verb's, deadline.h) or has a failure of its own loses its turn to the next. The request itself is
  * repeated (there, or over a new connection when a kept one turns out to be dead) only if it
  * may be: all but Register, unless that has not been sent at all.
  *
@@ -34,7 +34,8 @@ struct kmip_client {
 	struct kmip_version version; /* of this connection */
 	struct tls_stream *stream;   /* NULL: none */
 	struct lockbuf *request, *reply;
-	uint64_t deadline_ms; /* for all exchanges of a verb; UINT64_MAX: none */
+	uint64_t deadline_ms;	  /* for all exchanges of a verb; UINT64_MAX: none */
+	uint64_t try_deadline_ms; /* for those with one server: others want their turn */
 };
 
 /* "HOST[:PORT], [V6ADDRESS]:PORT ...". NULL, or what is wrong. */

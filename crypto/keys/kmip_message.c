@@ -7,21 +7,15 @@
 #include <string.h>
 
 #include "crypto/keys/kmip_tags.h"
+#include "util/untrusted.h"
 
 enum { STATUS_SUCCESS = 0, STATUS_FAILED = 1 };
 
 /* --- the frame --- */
 
-static void copy_printable(char *dst, size_t room, const struct ttlv_item *text)
+static void copy_words(char *dst, size_t room, const struct ttlv_item *text)
 {
-	size_t len = text->len < room - 1 ? text->len : room - 1;
-
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = text->value[i];
-
-		dst[i] = c < 0x20 || c > 0x7e ? '?' : (char)c;
-	}
-	dst[len] = '\0';
+	untrusted_text(dst, room, (const char *)text->value, text->len);
 }
 
 static vcf_err_t read_version(const struct ttlv_reader *around, struct kmip_version *out)
@@ -64,7 +58,7 @@ static vcf_err_t read_refusal(const struct ttlv_reader *item, struct kmip_reply 
 		return -EBADMSG; /* required with a failure */
 	out->reason = (uint32_t)reason;
 	if (ttlv_find(item, TAG_RESULT_MESSAGE, TTLV_TEXT, &text) == 0)
-		copy_printable(out->message, sizeof(out->message), &text);
+		copy_words(out->message, sizeof(out->message), &text);
 	return -EREMOTEIO;
 }
 
@@ -147,7 +141,7 @@ void kmip_query_vendor(const struct kmip_reply *r, char vendor[KMIP_TEXT_MAX + 1
 
 	*vendor = '\0';
 	if (ttlv_find(&r->payload, TAG_VENDOR, TTLV_TEXT, &text) == 0)
-		copy_printable(vendor, KMIP_TEXT_MAX + 1, &text);
+		copy_words(vendor, KMIP_TEXT_MAX + 1, &text);
 }
 
 /* --- identifiers --- */

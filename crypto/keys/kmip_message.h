@@ -103,7 +103,7 @@ NODISCARD ssize_t kmip_write_locate(void *buf, size_t room, struct kmip_version 
 struct kmip_reply {
 	struct ttlv_reader payload;	 /* empty if there is none */
 	uint32_t reason;		 /* of a refusal */
-	char message[KMIP_TEXT_MAX + 1]; /* the server's own words, made printable */
+	char message[KMIP_TEXT_MAX + 1]; /* the server's own words (util/untrusted.h) */
 };
 
 /*

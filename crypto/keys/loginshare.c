@@ -5,6 +5,7 @@
 #include <gcrypt.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -79,19 +80,36 @@ vcf_err_t share_recv(int fd, struct share_msg *m, int wait_ms)
 
 /* --- a process's own side --- */
 
+/* Names of credentials in an identity mean another file with another folder of them. */
+static vcf_err_t hash(unsigned char digest[32], const char *identity)
+{
+	const char *folder = getenv("CREDENTIALS_DIRECTORY");
+	gcry_md_hd_t md;
+
+	if (gcry_md_open(&md, GCRY_MD_SHA256, 0))
+		return -ENOMEM;
+	gcry_md_write(md, identity, strlen(identity) + 1);
+	gcry_md_write(md, folder ? folder : "", folder ? strlen(folder) : 0);
+	memcpy(digest, gcry_md_read(md, GCRY_MD_SHA256), 32);
+	gcry_md_close(md);
+	return 0;
+}
+
 /* An abstract name, so that nothing is left behind in any file system. */
-static void set_address(struct loginshare *s, const char *identity)
+static vcf_err_t set_address(struct loginshare *s, const char *identity)
 {
 	unsigned char digest[32];
 	char hex[2 * sizeof(digest) + 1];
 	int n;
 
-	gcry_md_hash_buffer(GCRY_MD_SHA256, digest, identity, strlen(identity));
+	if (hash(digest, identity))
+		return -ENOMEM;
 	hex_encode(hex, digest, sizeof(digest));
 	s->addr.sun_family = AF_UNIX;
 	n = snprintf(s->addr.sun_path + 1, sizeof(s->addr.sun_path) - 1,
 		     "vmcryptfs-login-%u-%.64s", geteuid(), hex);
 	s->addr_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
+	return 0;
 }
 
 DEFINE_AUTO(loginshare, struct loginshare *, loginshare_free)
@@ -105,9 +123,8 @@ vcf_err_t loginshare_new(struct loginshare **out, const char *identity)
 		return -ENOMEM;
 	s->turn = -1;
 	s->msg = share_msg_new();
-	if (!s->msg)
+	if (!s->msg || set_address(s, identity))
 		return -ENOMEM;
-	set_address(s, identity);
 	*out = STEAL_PTR(&s);
 	return 0;
 }

@@ -85,6 +85,7 @@ int main(void)
 {
 	static const struct helper_ops ops = {
 		.name = "vault",
+		.caps = KEY_CAP_DEADLINE,
 		.option = on_option,
 		.start = on_start,
 		.ready_caps = on_ready_caps,

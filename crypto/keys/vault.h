@@ -21,6 +21,7 @@
 #include "crypto/keys/helper.h"
 #include "crypto/keys/http.h"
 #include "crypto/keys/lockbuf.h"
+#include "crypto/keys/loginshare.h"
 #include "crypto/keys/vault_codec.h"
 
 enum vault_mode { VAULT_KV, VAULT_TRANSIT };
@@ -46,10 +47,15 @@ struct vault {
 
 	/* the session */
 	struct lockbuf *token;	/* empty: none */
+	struct lockbuf *fresh;	/* the next one, while it is looked at */
 	uint64_t logged_in_ms;	/* when it was had */
 	uint64_t renew_ms;	/* from then on a new one is wanted ... */
 	uint64_t end_ms;	/* ... and from then on it is no good */
 	struct stat token_stat; /* auth = token: of the file that it is from */
+
+	struct loginshare *share; /* NULL: alone, or auth = token */
+	struct lockbuf *shared;	  /* a log-in as it is shared */
+	bool refused;		  /* the last token was */
 
 	bool mount_checked;   /* kv: it is version 2, or may not be asked */
 	bool key_checked;     /* transit: the key is derived, or may not be asked */
@@ -88,6 +94,26 @@ vcf_err_t vault_fail(struct vault *v, const struct http_reply *r, const char *wh
 
 /* The same for a reply of status 200 that is not understood. */
 vcf_err_t vault_fail_form(struct vault *v, const char *what, struct helper_failure *f);
+
+/* One request with this token; NULL: none. */
+NODISCARD vcf_err_t vault_send(struct vault *v, const char *method, const char *path,
+			       const struct lockbuf *body, const char *token,
+			       struct http_reply *r, struct helper_failure *f);
+
+/* What an operator can do about a status; "". */
+const char *vault_advice(int status);
+
+/* --- vault_login.c --- */
+
+/* Once, after the options: log-ins are shared from now on. Where that fails, they are not. */
+void vault_login_share(struct vault *v);
+void vault_login_stop(struct vault *v);
+
+/* Sees to it that v->token is good. 0, or what helper_fail() returned. */
+NODISCARD vcf_err_t vault_login_token(struct vault *v, struct helper_failure *f);
+
+/* After a 403: is another token worth a second try? Then the present one goes. */
+bool vault_login_refused(struct vault *v);
 
 /* --- vault_kv.c and vault_transit.c: struct helper_ops --- */
 

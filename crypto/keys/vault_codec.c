@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "util/parse.h"
+#include "util/untrusted.h"
 
 enum { SECRET_BASE64_LEN = BASE64_LEN(SECRET_LEN) };
 
@@ -316,17 +317,11 @@ vcf_err_t vault_parse_mount(const char *text, size_t len, bool *kv2)
 
 static void append(char *dst, size_t room, const char *text)
 {
+	char shown[1024];
 	size_t len = strlen(dst);
 
-	snprintf(dst + len, room - len, "%s%s", len ? "; " : "", text);
-}
-
-static void make_printable(char *text)
-{
-	for (; *text; text++) {
-		if (*text < 0x20 || *text > 0x7e)
-			*text = *text == '\n' || *text == '\t' ? ' ' : '?';
-	}
+	untrusted_text(shown, sizeof(shown), text, strlen(text));
+	snprintf(dst + len, room - len, "%s%s", len ? "; " : "", shown);
 }
 
 bool vault_errors(const char *text, size_t len, char *dst, size_t room)
@@ -344,7 +339,6 @@ bool vault_errors(const char *text, size_t len, char *dst, size_t room)
 			snprintf(reason, sizeof(reason), "(a long reason)");
 		append(dst, room, reason);
 	}
-	make_printable(dst);
 	return *dst != '\0';
 }
 

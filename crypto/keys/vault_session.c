@@ -1,13 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The session: one token, had by a log-in or from a file.
- *
- *   none      -- log-in, or the file --> good
- *   good      -- renew_ms -------------> old: a log-in replaces it; while the service
- *                                        cannot be had it is used on
- *   good, old -- end_ms, a 403 --------> none (a 403: at most once a request, and once
- *                                        in RELOGIN_MS: rights that are missing for good
- *                                        shall not make a token for each request)
+ * The session: requests with one token, had by a log-in (vault_login.c) or from a file.
  *
  * A token from a file (Vault Agent writes such) has no end that we know: the file is read
  * again when it has changed, and after a 403.
@@ -18,15 +11,13 @@
 
 #include "crypto/keys/credential.h"
 #include "crypto/keys/vault.h"
-#include "util/clock.h"
-
-enum { RELOGIN_MS = 1000, RETRY_MS = 5000, MARGIN_S = 60 };
 
 vcf_err_t vault_session_start(struct vault *v)
 {
 	struct helper_failure f = {.kind = KEY_UNAVAILABLE};
 
 	if (lockbuf_new(&v->token, VAULT_TOKEN_MAX) ||
+	    lockbuf_new(&v->fresh, VAULT_TOKEN_MAX) ||
 	    lockbuf_new(&v->body, VAULT_BODY_MAX)) {
 		helper_log("cannot lock memory: raise RLIMIT_MEMLOCK");
 		return -ENOMEM;
@@ -35,21 +26,25 @@ vcf_err_t vault_session_start(struct vault *v)
 		helper_log("%s", f.text);
 		return -EINVAL;
 	}
+	if (v->auth != VAULT_TOKEN)
+		vault_login_share(v);
 	return 0;
 }
 
 void vault_session_stop(struct vault *v)
 {
 	http_free(v->http);
+	vault_login_stop(v);
 	lockbuf_free(v->token);
+	lockbuf_free(v->fresh);
 	lockbuf_free(v->body);
 }
 
 /* --- requests --- */
 
-static vcf_err_t send(struct vault *v, const char *method, const char *path,
-		      const struct lockbuf *body, const char *token, struct http_reply *r,
-		      struct helper_failure *f)
+vcf_err_t vault_send(struct vault *v, const char *method, const char *path,
+		     const struct lockbuf *body, const char *token, struct http_reply *r,
+		     struct helper_failure *f)
 {
 	const struct http_header headers[] = {
 		{"X-Vault-Request", "true"},
@@ -72,8 +67,7 @@ static vcf_err_t send(struct vault *v, const char *method, const char *path,
 	return http_do(v->http, &q, r, f);
 }
 
-/* What an operator can do about it. */
-static const char *advice(int status)
+const char *vault_advice(int status)
 {
 	switch (status) {
 	case 404:
@@ -106,7 +100,7 @@ vcf_err_t vault_fail(struct vault *v, const struct http_reply *r, const char *wh
 	if (r->status == 403)
 		snprintf(lacks, sizeof(lacks), "a policy must allow %s", right);
 	else
-		snprintf(lacks, sizeof(lacks), "%s", advice(r->status));
+		snprintf(lacks, sizeof(lacks), "%s", vault_advice(r->status));
 	return http_fail_advice(v->http, r, what, vault_status_kind(r->status, false),
 				lacks, f);
 }
@@ -116,125 +110,6 @@ vcf_err_t vault_fail_form(struct vault *v, const char *what, struct helper_failu
 	return helper_fail(f, KEY_UNAVAILABLE,
 			   "%.150s answers %s with what is no answer to it; is it Vault?",
 			   http_endpoint(v->http), what);
-}
-
-/* --- a token by a log-in --- */
-
-static vcf_err_t add_approle(struct vault *v, struct lockbuf *body,
-			     struct helper_failure *f)
-{
-	auto_lockbuf struct lockbuf *secret_id = NULL;
-	vcf_err_t err =
-		credential_read(&secret_id, "secret-id-file", v->secret_id_file, f);
-
-	if (err)
-		return err;
-	if (!keyproto_printable(secret_id->data, secret_id->len))
-		return helper_fail(f, KEY_DENIED,
-				   "secret-id-file holds more than a "
-				   "line of printable characters");
-	vault_add_approle_login(body, v->role_id, secret_id->data);
-	return 0;
-}
-
-static vcf_err_t fail_login(struct vault *v, const struct http_reply *r,
-			    struct helper_failure *f)
-{
-	enum key_error kind = vault_status_kind(r->status, true);
-	const char *hint = advice(r->status);
-
-	if (r->status >= 300 && r->status < 400)
-		return http_fail_status(v->http, r, "the log-in", f);
-	if (r->status == 400 || r->status == 403)
-		hint = v->auth == VAULT_APPROLE
-			       ? "check role-id and secret-id-file: revoked, expired, "
-				 "used up, or for other addresses?"
-			       : "check client-cert and cert-role: does the role trust "
-				 "its CA, is its name allowed?";
-	else if (r->status == 404)
-		hint = "no such auth-mount, or not in this namespace";
-	return http_fail_advice(v->http, r, "the log-in", kind, hint, f);
-}
-
-/* The children of one server shall not all log in at the same moment. */
-static void set_times(struct vault *v, uint64_t now, uint32_t lease_s)
-{
-	uint64_t lease = (uint64_t)lease_s * 1000, margin = lease / 5;
-	uint32_t dice;
-
-	if (margin > MARGIN_S * 1000)
-		margin = MARGIN_S * 1000;
-	secret_random(&dice, sizeof(dice));
-	v->logged_in_ms = now;
-	v->metadata_denied = false; /* the policies may be others now */
-	v->end_ms = lease_s ? now + lease : UINT64_MAX;
-	v->renew_ms = lease_s ? v->end_ms - margin - dice % (margin + 1) : UINT64_MAX;
-}
-
-static vcf_err_t add_login(struct vault *v, struct lockbuf *body,
-			   struct helper_failure *f)
-{
-	if (v->auth == VAULT_APPROLE)
-		return add_approle(v, body, f);
-	vault_add_cert_login(body, v->cert_role);
-	return 0;
-}
-
-static vcf_err_t take_login(struct vault *v, const struct http_reply *r, uint64_t now,
-			    struct helper_failure *f)
-{
-	uint32_t lease_s;
-
-	if (r->status != 200)
-		return fail_login(v, r, f);
-	if (vault_parse_login(r->body, r->len, v->token, &lease_s))
-		return vault_fail_form(v, "the log-in", f);
-	set_times(v, now, lease_s);
-	return 0;
-}
-
-static vcf_err_t log_in(struct vault *v, struct helper_failure *f)
-{
-	auto_lockbuf struct lockbuf *body = NULL;
-	uint64_t now = clock_now_ms();
-	char path[VAULT_URL_PATH_MAX];
-	struct http_reply r;
-	vcf_err_t err;
-
-	if (lockbuf_new(&body, VAULT_BODY_MAX))
-		return helper_fail(f, KEY_UNAVAILABLE, "cannot lock memory for a log-in");
-	snprintf(path, sizeof(path), "/v1/auth/%s/login", v->auth_mount);
-	err = add_login(v, body, f);
-	if (!err)
-		err = send(v, "POST", path, body, NULL, &r, f);
-	if (!err)
-		err = take_login(v, &r, now, f);
-	http_forget(v->http);
-	return err;
-}
-
-/* The old token is still good and its successor cannot be had: later, then. */
-static bool bridge(struct vault *v, const struct helper_failure *f)
-{
-	uint64_t now = clock_now_ms();
-
-	if (f->kind != KEY_UNAVAILABLE || !v->token->len || now >= v->end_ms)
-		return false;
-	v->renew_ms = now + RETRY_MS;
-	return true;
-}
-
-static vcf_err_t token_by_login(struct vault *v, struct helper_failure *f)
-{
-	uint64_t now = clock_now_ms();
-	vcf_err_t err;
-
-	if (v->token->len && now < v->renew_ms)
-		return 0;
-	if (now >= v->end_ms)
-		lockbuf_reset(v->token);
-	err = log_in(v, f);
-	return err && bridge(v, f) ? 0 : err;
 }
 
 /* --- a token from a file --- */
@@ -284,7 +159,7 @@ static vcf_err_t token_by_file(struct vault *v, struct helper_failure *f)
 
 static vcf_err_t have_token(struct vault *v, struct helper_failure *f)
 {
-	return v->auth == VAULT_TOKEN ? token_by_file(v, f) : token_by_login(v, f);
+	return v->auth == VAULT_TOKEN ? token_by_file(v, f) : vault_login_token(v, f);
 }
 
 /* Is another token worth a second try after a 403? Then the present one goes. */
@@ -292,12 +167,8 @@ static bool drop_token(struct vault *v, struct helper_failure *f)
 {
 	auto_lockbuf struct lockbuf *old = NULL;
 
-	if (v->auth != VAULT_TOKEN) {
-		if (clock_now_ms() - v->logged_in_ms < RELOGIN_MS)
-			return false;
-		lockbuf_reset(v->token);
-		return true;
-	}
+	if (v->auth != VAULT_TOKEN)
+		return vault_login_refused(v);
 	if (lockbuf_new(&old, VAULT_TOKEN_MAX))
 		return false;
 	lockbuf_add(old, v->token->data, v->token->len);
@@ -310,7 +181,7 @@ static vcf_err_t call(struct vault *v, const char *method, const char *path,
 {
 	vcf_err_t err = have_token(v, f);
 
-	return err ? err : send(v, method, path, body, v->token->data, r, f);
+	return err ? err : vault_send(v, method, path, body, v->token->data, r, f);
 }
 
 vcf_err_t vault_call(struct vault *v, const char *method, const char *path, bool body,

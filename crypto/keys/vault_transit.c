@@ -29,31 +29,43 @@ static vcf_err_t fail(struct vault *v, const struct http_reply *r, const char *o
 	return vault_fail(v, r, what, right, f);
 }
 
-/* Once. A policy may keep us from asking; then nobody binds but the header's MAC. */
+static vcf_err_t check_reply(struct vault *v, const struct http_reply *r,
+			     struct helper_failure *f)
+{
+	bool derived;
+
+	if (r->status == 403) /* a policy may keep us from asking */
+		return 0;
+	if (r->status == 404)
+		return helper_fail(f, KEY_DENIED, "%s has no key %s", v->transit_mount,
+				   v->transit_key);
+	if (r->status != 200)
+		return vault_fail(v, r, "the question for the transit key", "", f);
+	if (vault_parse_key(r->body, r->len, &derived))
+		return vault_fail_form(v, "the question for the transit key", f);
+	if (derived)
+		return 0;
+	return helper_fail(f, KEY_DENIED,
+			   "the transit key %s is not a derived one: make another "
+			   "with derived=true",
+			   v->transit_key);
+}
+
+/* Once. Who may not ask goes without; then nobody binds but the header's MAC. */
 static vcf_err_t check_key(struct vault *v, struct helper_failure *f)
 {
 	char path[VAULT_URL_PATH_MAX];
 	struct http_reply r;
-	bool derived = true;
 	vcf_err_t err;
 
 	if (v->key_checked)
 		return 0;
 	make_path(v, path, "keys");
 	err = vault_call(v, "GET", path, false, &r, f);
-	if (err)
-		return err;
-	if (r.status == 404)
-		return helper_fail(f, KEY_DENIED, "%s has no key %s", v->transit_mount,
-				   v->transit_key);
-	if (r.status == 200 && !vault_parse_key(r.body, r.len, &derived) && !derived)
-		return helper_fail(
-			f, KEY_DENIED,
-			"the transit key %s is not a derived one: make another "
-			"with derived=true",
-			v->transit_key);
-	v->key_checked = r.status == 200 || r.status == 403;
-	return 0;
+	if (!err)
+		err = check_reply(v, &r, f);
+	v->key_checked = !err;
+	return err;
 }
 
 static vcf_err_t encrypt(struct vault *v, const char *label, const struct secret *secret,

@@ -41,7 +41,7 @@ equal "content" image "$(cat "$MNT/disk")"
 want "e['event'] == 'fetched' and e['key_id'] == '$id' and e['path'] == 'disk' and e['pid'] > 0 and e['latency_ms'] >= 0"
 ok "created, assigned, fetched; whose, by whom"
 
-expect_log 'key service: Key was rejected|cannot open|Required key|it does not answer|Connection timed out'
+expect_log 'key service: Key was rejected|cannot make secrets|cannot open|Required key|it does not answer|Connection timed out'
 for row in "denied EKEYREJECTED denied" "notfound ENOKEY failed" "unavailable ETIMEDOUT failed"; do
 	read -r kind errno event <<<"$row"
 	wait_for 20 cold || fail "still open"
@@ -52,6 +52,19 @@ for row in "denied EKEYREJECTED denied" "notfound ENOKEY failed" "unavailable ET
 	sleep 1.1
 done
 wait_for 10 cat "$MNT/disk" || fail "it does not open again"
+
+# A secret that cannot be made: whose image, or nobody's, where the reserve is filled.
+sleep 1.1
+fault new denied
+must_fail cp "$CONF" "$MNT/wanted"
+want "e['event'] == 'denied' and e['verb'] == 'new' and e['path'] == 'wanted' and e['uid'] == $(id -u) and e['pid'] > 0"
+sed -i 's|^reserve = .*|reserve = 1|' "$CONF"
+kill -HUP "$VCF_PID"
+want "e['event'] == 'denied' and e['verb'] == 'new' and 'path' not in e and 'pid' not in e"
+fault
+sed -i 's|^reserve = .*|reserve = 0|' "$CONF"
+kill -HUP "$VCF_PID"
+rm "$MNT/wanted"
 ok "denied, failed"
 
 mv "$A" "$A.1"
@@ -131,6 +144,23 @@ want "e['event'] == 'destroyed' and e['key_id'] == '$id' and e['path'] == 'disk'
 ok "used, destroyed"
 
 vcf_umount
+
+# What commands ask of the service, in the same file, which is opened anew as well.
+mv "$A" "$A.3"
+"$VMCRYPTFS" check-keys -c "$CONF" >"$W/out" || fail "check-keys: $(cat "$W/out")"
+for event in created fetched destroyed; do
+	want "e['event'] == '$event' and e['command'] == 'check-keys' and e['pid'] > 0 and 'generation' not in e"
+done
+cp --sparse=always "$BACK/k1" "$BACK/copy"
+"$VMCRYPTFS" adopt --reclone -c "$CONF" "$BACK/copy" >"$W/out" || fail "adopt: $(cat "$W/out")"
+want "e['event'] == 'fetched' and e['command'] == 'adopt' and e['key_id'] == '$(key_id_of "$BACK/k1")' and e['path'] == '$BACK/copy'"
+want "e['event'] == 'created' and e['command'] == 'adopt' and e['key_id'] == '$(key_id_of "$BACK/copy")'"
+want "e['event'] == 'assigned' and e['command'] == 'adopt' and e['uuid'] == '$(cryptsetup luksUUID "$BACK/copy")'"
+"$VMCRYPTFS" info -c "$CONF" "$BACK/copy" >"$W/out" || fail "info"
+want "e['event'] == 'fetched' and e['command'] == 'info' and e['seq'] == 1"
+equal "mode" 600 "$(stat -c %a "$A")"
+ok "what commands ask of it"
+
 secrets() { cut -c 1-64 "$HELPER"/secrets/*; }
 while read -r hex; do
 	[ -n "$hex" ] || continue

@@ -80,7 +80,9 @@ ok "another key, a public one, one that anybody may read"
 
 # To a new service, which is empty.
 must_fail "$VMCRYPTFS" recover --escrow-key "$key" --to-service -c "$CONF" "$BACK/before"
-recover --to-service -c "$CONF" "$BACK/image" "$BACK/small.part" "$BACK/moved"
+recover --to-service -o audit.file="$W/audit" -c "$CONF" "$BACK/image" "$BACK/small.part" "$BACK/moved"
+equal "lines in the audit trail" "3 assigned 3 created 3 recovered" "$(grep '"command":"recover"' "$W/audit" |
+	sed 's/.*"event":"\([a-z]*\)".*/\1/' | sort | uniq -c | awk '{print $1, $2}' | paste -sd ' ')"
 equal "secrets at the new service" 3 "$(find "$KEYS" -name '????????-*' | wc -l)"
 recover "$BACK/image" >/dev/null
 expect_log 'before|site'

@@ -9,15 +9,30 @@ It is copied into a folder of its own and keeps everything there:
   faults           lines "VERB FAULT": what to do at that verb; read anew for each request:
     hang  die  nonsense  flood  long  wrong  short  denied  notfound  unavailable  quota  invalid
     delay=SECONDS  lose (do it, then die before the answer)
+    say  shout (megabytes)  moan (then die): on stderr;  later=SECONDS, late-shout=SECONDS: after the
+    answer
+  greeting  if it exists: what is said on stderr at the start
 """
 import base64
 import os
 import re
 import sys
+import threading
 import time
 
 HOME = os.path.dirname(os.path.abspath(__file__))
 SECRETS = os.path.join(HOME, "secrets")
+
+
+def complain(text):
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def shout():
+    for n in range(40000):
+        sys.stderr.write(f"line {n} of very many that nobody in the world will ever want to read\n")
+    sys.stderr.flush()
 
 
 def note(name, text):
@@ -123,6 +138,19 @@ def faulty(fault, tag, verb, args):
     if fault.startswith("delay="):
         time.sleep(float(fault[6:]))
         return answer(tag, verb, args)
+    if fault == "say":
+        complain(f"the words of {verb} " + base64.b64encode(bytes(32)).decode() + "\x1b[31m")
+        return answer(tag, verb, args)
+    if fault == "shout":
+        shout()
+        return answer(tag, verb, args)
+    if fault == "moan":
+        complain("no hope: the credential has been taken away")
+        os._exit(5)
+    if fault.startswith("late"):
+        what = shout if "shout" in fault else lambda: complain("said by and by")
+        threading.Timer(float(fault.split("=")[1]), what).start()
+        return answer(tag, verb, args)
     if fault == "lose":
         answer(tag, verb, args)
         os._exit(4)
@@ -136,6 +164,11 @@ def main():
                          if os.path.lexists(f"/proc/self/fd/{n}")))
     note("environ", " ".join(sorted(os.environ)))
     note("pids", str(os.getpid()))
+    try:
+        with open(os.path.join(HOME, "greeting"), encoding="ascii") as f:
+            complain(f.read())
+    except FileNotFoundError:
+        pass
     say("vmcryptfs-keys 1 test new get find destroy ping")
     for line in sys.stdin:
         words = line.split()

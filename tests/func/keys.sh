@@ -102,7 +102,28 @@ equal "json" "True yes" "$("$VMCRYPTFS" check-keys --json -c "$CONF" | field 's[
 equal "no service" 7 "$(code_of "$VMCRYPTFS" check-keys -o file.directory=/nonexistent \
 	-o key-service.timeout=1 -c "$CONF")"
 equal "no configuration" 3 "$(code_of "$VMCRYPTFS" check-keys -o key-service.helper= -c "$CONF")"
+# The same sections as check-config: a misnamed one would not be heeded.
+sed 's/^\[file\]/[fiel]/' "$CONF" >"$W/misnamed.conf"
+equal "check-config" 3 "$(code_of "$VMCRYPTFS" check-config "$W/misnamed.conf")"
+equal "a misnamed section" 3 "$(code_of "$VMCRYPTFS" check-keys -c "$W/misnamed.conf")"
+grep -q '\[fiel\]: unknown section' "$W/stderr" || fail "which section: $(cat "$W/stderr")"
+equal "a misnamed section" 3 "$(code_of keys list -c "$W/misnamed.conf")"
 ok "check-keys"
+
+# A helper that does not start is no service that is down.
+printf '#!/bin/sh\necho it lacks a library >&2\n' >"$W/ends"
+printf '#!/nonexistent/interpreter\n' >"$W/noexec"
+chmod 755 "$W/ends" "$W/noexec"
+for row in "ends it lacks a library" "noexec No such file"; do
+	read -r helper why <<<"$row"
+	begin=$SECONDS
+	equal "keys list with $helper" 7 "$(code_of keys list -o key-service.helper="$W/$helper" -c "$CONF")"
+	[ $((SECONDS - begin)) -lt 20 ] || fail "keys list repeats it"
+	grep -q "$why" "$W/stderr" || fail "no reason: $(cat "$W/stderr")"
+done
+grep -q 'the key helper does not start: cannot start the helper: No such file' "$W/stderr" ||
+	fail "no reason: $(cat "$W/stderr")"
+ok "a helper that does not start"
 
 # Unused secrets of another machine: suspects without a path. Nothing named is nothing meant.
 if [ "$(id -u)" = 0 ] && [ -s /etc/machine-id ] && unshare -m true 2>/dev/null; then

@@ -42,6 +42,14 @@ equal "too young" "" "$(keys orphans -c "$CONF" --hosts "$HOST" "$W/one" 2>/dev/
 age "$lost"
 ok "a secret that no image has"
 
+printf '#!/bin/sh\nexit 1\n' >"$W/ends"
+chmod 755 "$W/ends"
+begin=$SECONDS
+equal "a helper that does not start" 7 \
+	"$(code_of keys orphans -o key-service.helper="$W/ends" -c "$CONF" --hosts "$HOST" "$W/one")"
+[ $((SECONDS - begin)) -lt 20 ] || fail "it is repeated"
+grep -q 'the key helper does not start: helper ended' "$W/stderr" || fail "no reason: $(cat "$W/stderr")"
+
 equal "no --hosts" 2 "$(code_of keys orphans -c "$CONF" "$W/one")"
 refused "no inventory of host other" --hosts "$HOST,other" "$W/one"
 refused "is not in --hosts" --hosts other "$W/one"
@@ -68,8 +76,8 @@ head -c 32768 /dev/urandom | dd of="$BACK/i/a" conv=notrunc status=none
 inv two
 refused "i/a on host $HOST is plaintext, or its header is destroyed" --hosts "$HOST" "$W/two"
 dd if="$W/header" of="$BACK/i/a" conv=notrunc status=none
-printf x | dd of="$BACK/i/a" bs=1 seek=5000 conv=notrunc status=none
-printf x | dd of="$BACK/i/a" bs=1 seek=21384 conv=notrunc status=none
+printf '!' | dd of="$BACK/i/a" bs=1 seek=5000 conv=notrunc status=none
+printf '!' | dd of="$BACK/i/a" bs=1 seek=21384 conv=notrunc status=none
 inv two
 refused "i/a on host $HOST is plaintext, or its header is destroyed" --hosts "$HOST" "$W/two"
 dd if="$W/header" of="$BACK/i/a" conv=notrunc status=none
@@ -116,7 +124,27 @@ grep -q "^MISSING  $a_id  of i/a on $HOST" "$W/stdout" || fail "MISSING: $(cat "
 mv "$W/a-secret" "$KEYS/$a_id"
 ok "images whose secret is gone"
 
+# A host that nobody knows of: its images' secrets look like orphans, more than are in use.
+echo d >"$MNT/i/d"
+echo e >"$MNT/i/e"
 vcf_umount
+mkdir "$W/elsewhere"
+mv "$BACK"/i/[ade] "$W/elsewhere"
+find "$KEYS" -type f -exec touch -d '30 days ago' {} +
+inv eight
+keys orphans --json -c "$CONF" --hosts "$HOST" "$W/eight" >"$W/report" 2>"$W/err" || fail "the report"
+grep -q "more orphans than secrets in use: is a host missing" "$W/err" || fail "no hint: $(cat "$W/err")"
+sleep 1.1
+inv nine
+refused "--more-than-in-use" --apart 1s --queue "$W/report" --hosts "$HOST" "$W/nine"
+equal "nothing waits of them" 0 "$(keys pending -c "$CONF" | grep -c orphan || true)"
+keys orphans --apart 1s --more-than-in-use --queue "$W/report" -c "$CONF" --hosts "$HOST" "$W/nine" \
+	>"$W/out" 2>"$W/err" || fail "with --more-than-in-use: $(cat "$W/err")"
+equal "they wait" 3 "$(keys pending -c "$CONF" | grep -c orphan)"
+keys restore-pending --all -c "$CONF" >"$W/out"
+mv "$W/elsewhere"/* "$BACK/i"
+ok "not more than are in use, unless it is said so"
+
 inv eight
 equal "an inventory without a daemon" 0 \
 	"$(code_of keys orphans -c "$CONF" --hosts "$HOST" --inventory "$W/eight")"

@@ -16,6 +16,8 @@ cat >"$W/controller.conf" <<-CONFIG
 	helper = file
 	[file]
 	directory = $KEYS
+	[audit]
+	file = $W/audit
 CONFIG
 chmod 600 "$W/controller.conf"
 
@@ -48,6 +50,10 @@ inv one
 keys restore-pending "$MNT" b 2>&1 >/dev/null | grep -q "still destroys" || fail "no word of warning"
 rm "$MNT/later" # after the inventory
 reap one receipts || fail "reap: $(cat "$W/sums")"
+for event in fetched destroyed; do
+	grep "\"event\":\"$event\"" "$W/audit" | grep "\"command\":\"keys reap\"" |
+		grep "\"key_id\":\"${id[a]}\"" | grep -q '"path":"a"' || fail "no line: $event, in $(cat "$W/audit")"
+done
 equal "sums" "2 destroyed, 0 gone, 1 in-use, 1 suspect, 0 failed" "$(cat "$W/sums")"
 [ ! -e "$KEYS/${id[a]}" ] || fail "a's secret is there"
 [ -e "$KEYS/${id[copied]}" ] || fail "the secret of a copy was destroyed"
@@ -77,4 +83,11 @@ equal "sums" "0 destroyed, 1 gone, 0 in-use, 0 suspect, 0 failed" "$(cat "$W/sum
 keys reaped -c "$CONF" "$W/receipts2" 2>/dev/null | grep -q "^1 entries" || fail "reaped without a daemon"
 equal "a service that does not answer" 7 "$(code_of keys reap -o file.directory=/nonexistent \
 	-o key-service.timeout=1 -c "$W/controller.conf" --hosts "$HOST" "$W/two")"
+printf '#!/bin/sh\nexit 1\n' >"$W/ends"
+chmod 755 "$W/ends"
+begin=$SECONDS
+equal "a helper that does not start" 7 "$(code_of keys reap -o key-service.helper="$W/ends" \
+	-c "$W/controller.conf" --hosts "$HOST" "$W/two")"
+[ $((SECONDS - begin)) -lt 20 ] || fail "it is repeated"
+grep -q 'the key helper does not start: helper ended' "$W/stdout" || fail "no reason: $(cat "$W/stdout")"
 ok "without a daemon; repeated"

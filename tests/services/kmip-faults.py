@@ -262,6 +262,26 @@ def test_failover():
         show("the first of two servers hangs", "pong")
 
 
+def test_first_server_hangs():
+    """With timeout = 10 s a helper has 5 s: enough for the second server."""
+    with start() as h:
+        key = h.new(label(), SECRET)
+    with socket.create_server(("127.0.0.1", 0)) as mute, \
+            start(server=f"127.0.0.1:{mute.getsockname()[1]},{SERVER}", deadline_ms="5000") as h:
+        began = time.monotonic()
+        expect(h.get(key) == SECRET, "the second server is not asked")
+        expect(time.monotonic() - began < 4.5, "too late")
+        show("the first of two hangs, 5 s in all", f"secret after {time.monotonic() - began:.1f} s")
+    proxy = Proxy()
+    with start(server=f"{proxy.address},{SERVER}", deadline_ms="5000") as h:
+        expect(h.get(key) == SECRET, "get")
+        proxy.before[GET] = lambda r: time.sleep(10)
+        began = time.monotonic()
+        expect(h.get(key) == SECRET, "the second server is not asked")
+        expect(time.monotonic() - began < 4.5, "too late")
+        show("the same over a kept connection", f"secret after {time.monotonic() - began:.1f} s")
+
+
 def test_failover_of_requests():
     proxy = Proxy()
     name = label()

@@ -64,7 +64,16 @@ conforms "${approle[@]}"
 conforms "${cert[@]}" "${transit[@]}"
 
 configure "${approle[@]}"
+before=$(replay tokens "$W" | wc -l)
 vcf_mount "${now[@]}"
+for i in {1..8}; do # several helpers at once
+	echo "content $i" >"$MNT/early$i" &
+	early[i]=$!
+done
+wait "${early[@]}" || fail "an image cannot be made"
+equal "log-ins for all helpers of the mount" $((before + 1)) "$(replay tokens "$W" | wc -l)"
+rm "$MNT"/early*
+wait_for 30 listed_are 0 || fail "$(listed) records are left"
 round_trip "$COUNT"
 equal "records" "$COUNT" "$(listed)"
 for f in "$BACK"/image*; do

@@ -133,6 +133,23 @@ static const struct {
 	{"invalid", "error invalid what"},
 };
 
+/* A script that cannot go on; the first line is none of the last words. */
+static void last_words(void)
+{
+	fprintf(stderr, "a trace\nvmcryptfs-key-faulty: the credential\tis gone");
+	_exit(1);
+}
+
+/* More than any pipe holds. */
+static void chatter(void)
+{
+	for (int i = 0; i < 30000; i++)
+		fprintf(stderr,
+			"line %d of what nobody wants to know, not even at night, "
+			"for it is long\n",
+			i);
+}
+
 /* True if the fault was the answer. */
 static bool fault_get(const char *tag)
 {
@@ -148,6 +165,10 @@ static bool fault_get(const char *tag)
 		pause();
 	if (is("die"))
 		_exit(0);
+	if (is("last-words"))
+		last_words();
+	if (is("chatter"))
+		chatter();
 	if (is("die-mid")) {
 		printf("%s secret QUFB", tag);
 		fflush(stdout);

@@ -17,7 +17,7 @@
 #include "util/audit.h"
 #include "util/clock.h"
 
-static const struct audit_origin origin = {"/mnt", 3};
+static const struct audit_origin origin = {.mount = "/mnt", .generation = 3};
 
 #define HEAD                                                                             \
 	"{\"time\":\"2026-11-23T03:04:05.067Z\",\"event\":\"fetched\",\"outcome\":\"ok\""
@@ -91,6 +91,22 @@ START_TEST(fields)
 }
 END_TEST
 
+/* A command's has its name and no number of a server. */
+START_TEST(of_a_command)
+{
+	static const struct audit_origin commands[] = {
+		{.mount = "/mnt", .command = "adopt"}, {.command = "keys reap"}};
+	static const char *const tails[] = {
+		"\"host\":\"h\",\"command\":\"adopt\",\"seq\":1,\"path\":\"p\",\"mount\":\"/mnt\"}\n",
+		"\"host\":\"h\",\"command\":\"keys reap\",\"seq\":1,\"path\":\"p\"}\n"};
+	struct audit_event e = {.event = "assigned", .path = "p", .latency_ms = -1};
+	char line[AUDIT_LINE_MAX];
+
+	audit_format(line, &e, &commands[_i], "h", 1, 0, 0);
+	ck_assert_ptr_nonnull(strstr(line, tails[_i]));
+}
+END_TEST
+
 /* The longest of everything is one whole line. */
 START_TEST(longest)
 {
@@ -102,7 +118,7 @@ START_TEST(longest)
 				.pid = UINT32_MAX,
 				.latency_ms = INT64_MAX,
 				.err = -EKEYREJECTED};
-	struct audit_origin o = {much, UINT32_MAX};
+	struct audit_origin o = {.mount = much, .generation = UINT32_MAX};
 	char line[AUDIT_LINE_MAX], host[65], service[65], id[513], uuid[37];
 	size_t len;
 
@@ -350,6 +366,7 @@ Suite *unit_suite(void)
 
 	tcase_add_loop_test(t, escaping, 0, ROWS(paths));
 	tcase_add_test(t, fields);
+	tcase_add_loop_test(t, of_a_command, 0, 2);
 	tcase_add_test(t, longest);
 	tcase_add_test(t, to_syslog);
 	tcase_add_test(t, rotation);

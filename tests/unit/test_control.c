@@ -10,7 +10,8 @@
 static const struct row {
 	int sent, wanted, got;
 } rows[] = {
-	{0, 0, 0}, {1, 1, 1}, {2, 2, 2}, {2, 1, 1}, {1, 2, 1}, {1, 0, 0}, {0, 2, 0},
+	{0, 0, 0}, {1, 1, 1}, {2, 2, 2}, {2, 1, 1}, {3, 3, 3},
+	{3, 2, 2}, {1, 2, 1}, {1, 0, 0}, {0, 2, 0},
 };
 
 /* The lowest free one: nothing was left open below it. */
@@ -36,16 +37,16 @@ static void close_pair(const int pair[2])
 START_TEST(descriptors)
 {
 	const struct row *row = &rows[_i];
-	const int send[2] = {0, 1};
+	const int send[3] = {0, 1, 2};
 	struct control c = {.kind = CONTROL_SPAWNED, .value = 7};
-	int got[2] = {-1, -1}, pair[2], before;
+	int got[3] = {-1, -1, -1}, pair[2], before;
 
 	open_pair(pair);
 	before = next_fd();
 	ck_assert_int_eq(control_send(pair[0], &c, send, row->sent), 0);
 	ck_assert_int_eq(control_recv(pair[1], &c, got, row->wanted), 0);
 	ck_assert_int_eq(c.value, 7);
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(got[i] >= 0, i < row->got);
 		if (got[i] >= 0)
 			close(got[i]);

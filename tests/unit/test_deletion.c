@@ -830,9 +830,9 @@ static void told(void *arg, vcf_err_t err)
 static void take_one(struct walk *w)
 {
 	w->told = false;
-	ck_assert_int_eq(reserve_take(w->r, &w->res, told, w), -EINPROGRESS);
+	ck_assert_int_eq(reserve_take(w->r, &w->res, NULL, told, w), -EINPROGRESS);
 	UNTIL(w->told);
-	ck_assert_int_eq(reserve_take(w->r, &w->res, told, w), 0);
+	ck_assert_int_eq(reserve_take(w->r, &w->res, NULL, told, w), 0);
 	memcpy(w->rig.uuid, w->res.uuid, UUID_LEN);
 	w->rig.key_id = w->res.key_id;
 	fake_header(w->rig.hdr, w->rig.uuid, "vault", w->res.key_id, w->res.secret);

@@ -88,6 +88,7 @@ static void open_fixture(struct fixture *f, const struct setting *set)
 		.timeout_s = set->timeout_s ? set->timeout_s : 5,
 		.request_timeout_ms =
 			set->request_timeout_ms ? set->request_timeout_ms : 2000,
+		.log_stderr = true,
 	};
 
 	memset(f, 0, offsetof(struct fixture, dir));
@@ -210,6 +211,7 @@ static const struct {
 	{"missing", "", "cannot start"},
 	{"text", "", "cannot start"}, /* not executable */
 	{NULL, "die", "ended"},
+	{NULL, "last-words", "ended, last words: the credential is gone"},
 	{NULL, "unavailable", "come back"},
 };
 
@@ -564,6 +566,22 @@ START_TEST(refused)
 }
 END_TEST
 
+/* Megabytes on stderr keep nobody from an answer. */
+START_TEST(chatter)
+{
+	struct setting set = {.mode = "chatter"};
+	struct keyservice_sync got = {.secret = NULL};
+	static struct fixture f;
+
+	open_fixture(&f, &set);
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(keyservice_get_sync(f.ks, "key-id", &got), 0);
+		secret_free(got.secret);
+	}
+	close_fixture(&f);
+}
+END_TEST
+
 /* Freed while one request is with a helper that hangs and others wait. */
 START_TEST(cancel)
 {
@@ -601,10 +619,10 @@ static struct {
 } life;
 
 static vcf_err_t counting_spawn(void *arg, const struct keyservice_program *program,
-				int *to, int *from, pid_t *pid)
+				struct keyservice_ends *ends, pid_t *pid)
 {
 	life.spawned++;
-	return keyservice_spawn(arg, program, to, from, pid);
+	return keyservice_spawn(arg, program, ends, pid);
 }
 
 static void sparing_reap(void *arg, pid_t pid)
@@ -647,6 +665,8 @@ static void die(struct fixture *f)
 			continue;
 		life.copy[i].to = fcntl(life.copy[i].to, F_DUPFD_CLOEXEC, 3);
 		life.copy[i].from = fcntl(life.copy[i].from, F_DUPFD_CLOEXEC, 3);
+		if (life.copy[i].err >= 0)
+			life.copy[i].err = fcntl(life.copy[i].err, F_DUPFD_CLOEXEC, 3);
 	}
 	life.spare = true;
 	close_fixture(f);
@@ -1082,6 +1102,7 @@ Suite *unit_suite(void)
 	tcase_add_test(t, breaker_deadline);
 	tcase_add_test(t, long_retry_after);
 	tcase_add_loop_test(t, refused, 0, ROWS(refused_rows));
+	tcase_add_test(t, chatter);
 	tcase_add_test(t, cancel);
 	tcase_add_loop_test(t, kept_helpers, 0, ROWS(kept_rows));
 	tcase_add_test(t, kept_too_many);

@@ -137,7 +137,7 @@ static vcf_err_t take(struct reserve *r, struct reserved *out)
 	vcf_err_t err;
 
 	do {
-		err = reserve_take(r, out, on_ready, &w);
+		err = reserve_take(r, out, NULL, on_ready, &w);
 		if (err != -EINPROGRESS)
 			return err;
 		err = wait_ready(&w);
@@ -367,7 +367,7 @@ START_TEST(refused)
 	ck_assert_int_eq(take(g.r, &res), refused_rows[_i]);
 	ck_assert_int_eq(live(&g), 0);
 	/* remembered for a moment, no longer */
-	ck_assert_int_eq(reserve_take(g.r, &res, on_ready, &w), refused_rows[_i]);
+	ck_assert_int_eq(reserve_take(g.r, &res, NULL, on_ready, &w), refused_rows[_i]);
 	ck_assert_int_eq(fake_calls(g.ks, KEY_NEW), 1);
 	usleep(60000);
 	ck_assert_int_eq(take(g.r, &res), 0);
@@ -480,7 +480,8 @@ START_TEST(many_fail)
 	start_reserve(&g, 2, &quick);
 	for (int i = 0; i < TAKERS; i++) {
 		w[i] = (struct waiter)WAITER_INIT;
-		ck_assert_int_eq(reserve_take(g.r, &res, on_ready, &w[i]), -EINPROGRESS);
+		ck_assert_int_eq(reserve_take(g.r, &res, NULL, on_ready, &w[i]),
+				 -EINPROGRESS);
 	}
 	fake_down(g.ks, true);
 	fake_hold(g.ks, false);
@@ -503,8 +504,8 @@ START_TEST(taker_that_stays_away)
 	set_up(&g);
 	fake_hold(g.ks, true);
 	start_reserve(&g, 0, &quick);
-	ck_assert_int_eq(reserve_take(g.r, &res, on_ready, &a), -EINPROGRESS);
-	ck_assert_int_eq(reserve_take(g.r, &res, on_ready, &b), -EINPROGRESS);
+	ck_assert_int_eq(reserve_take(g.r, &res, NULL, on_ready, &a), -EINPROGRESS);
+	ck_assert_int_eq(reserve_take(g.r, &res, NULL, on_ready, &b), -EINPROGRESS);
 	UNTIL(count(&g, JOURNAL_CREATING) == 2);
 	fake_hold(g.ks, false);
 	ck_assert_int_eq(wait_ready(&a), 0);
@@ -526,7 +527,7 @@ START_TEST(end_while_busy)
 	set_up(&g);
 	fake_hold(g.ks, true);
 	start_reserve(&g, 2, &quick);
-	ck_assert_int_eq(reserve_take(g.r, &res, on_ready, &w), -EINPROGRESS);
+	ck_assert_int_eq(reserve_take(g.r, &res, NULL, on_ready, &w), -EINPROGRESS);
 	UNTIL(count(&g, JOURNAL_CREATING) == 3);
 	if (_i == 0) { /* the reserve first, the answers never */
 		reserve_free(g.r);
@@ -560,7 +561,7 @@ START_TEST(service_ends_first)
 	set_up(&g);
 	fake_hold(g.ks, true);
 	start_reserve(&g, 0, &quick);
-	ck_assert_int_eq(reserve_take(g.r, &res, on_ready, &w), -EINPROGRESS);
+	ck_assert_int_eq(reserve_take(g.r, &res, NULL, on_ready, &w), -EINPROGRESS);
 	UNTIL(fake_waiting(g.ks) == 1);
 	keyservice_free(g.ks);
 	ck_assert_int_eq(wait_ready(&w), -ECANCELED);

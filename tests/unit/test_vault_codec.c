@@ -362,8 +362,10 @@ static const struct {
 } error_rows[] = {
 	{"{\"errors\":[\"permission denied\"]}", true, "permission denied"},
 	{"{\"errors\":[\"1 error occurred:\\n\\t* x\\n\\n\",\"b\\u00e9\\u001b[0m\"]}",
-	 true, "1 error occurred:  * x  ; b???[0m"},
-	{"{\"errors\":[\"" X120 "\"]}", true, X10 X10 X10 "xxxxxxxxx"},
+	 true, "1 error occurred: * x; b [0m"},
+	{"{\"errors\":[\"" X120 "\"]}", true, "[... 120 characters]"},
+	{"{\"errors\":[\"" X10 " " X10 " " X10 " " X10 "\"]}", true,
+	 X10 " " X10 " " X10 " xxxxxx"},
 	{"{\"errors\":[]}", false, "", true},
 	{"{\"errors\":[\"\"]}", false, ""},
 	{"{\"errors\":\"a\"}", false, ""},

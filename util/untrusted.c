@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "util/untrusted.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { UUID_TEXT_LEN = 36 };
+
+struct out {
+	char *dst;
+	size_t room, len;
+};
+
+static void put(struct out *o, const char *s, size_t len)
+{
+	size_t left = o->room - 1 - o->len;
+
+	if (len > left)
+		len = left;
+	memcpy(o->dst + o->len, s, len);
+	o->len += len;
+}
+
+/* Not by isalnum(3), which heeds the locale. */
+static bool is_alnum(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+static bool is_run(char c)
+{
+	return is_alnum(c) || (c && strchr("+/=_-%~.", c));
+}
+
+static bool is_hex(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+}
+
+static bool is_border(char c)
+{
+	return c == '/' || c == '.' || c == '=';
+}
+
+static bool is_uuid(const char *s, size_t len)
+{
+	if (len < UUID_TEXT_LEN || (len > UUID_TEXT_LEN && !is_border(s[UUID_TEXT_LEN])))
+		return false;
+	for (int i = 0; i < UUID_TEXT_LEN; i++) {
+		bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+
+		if (dash ? s[i] != '-' : !is_hex(s[i]))
+			return false;
+	}
+	return true;
+}
+
+/* An absolute path: base64 of 32 bytes ends in '=', hex and base64url have no '/'. */
+static bool is_path(const char *s, size_t len)
+{
+	size_t part = 0;
+
+	if (*s != '/' || s[len - 1] == '/')
+		return false;
+	for (size_t i = 1; i < len; i++) {
+		if (strchr("+=%~", s[i]) || (s[i] == '/' && s[i - 1] == '/'))
+			return false;
+		part = s[i] == '/' ? 0 : part + 1;
+		if (part > UNTRUSTED_RUN_MAX)
+			return false;
+	}
+	return true;
+}
+
+static void put_piece(struct out *o, const char *s, size_t len)
+{
+	char text[48];
+	int n;
+
+	if (len <= UNTRUSTED_RUN_MAX) {
+		put(o, s, len);
+		return;
+	}
+	n = snprintf(text, sizeof(text), "[... %zu characters]", len);
+	if ((size_t)n < o->room - o->len)
+		put(o, text, (size_t)n);
+}
+
+static void put_run(struct out *o, const char *s, size_t len)
+{
+	size_t from = 0, i = 0;
+
+	if (is_path(s, len)) {
+		put(o, s, len);
+		return;
+	}
+	while (i < len) {
+		size_t broken = 0;
+
+		if (s[i] == '.')
+			broken = 1;
+		else if ((i == 0 || is_border(s[i - 1])) && is_uuid(s + i, len - i))
+			broken = UUID_TEXT_LEN;
+		if (broken) {
+			put_piece(o, s + from, i - from);
+			put(o, s + i, broken);
+			from = i + broken;
+		}
+		i += broken ? broken : 1;
+	}
+	put_piece(o, s + from, len - from);
+}
+
+void untrusted_text(char *dst, size_t room, const char *src, size_t len)
+{
+	struct out o = {.dst = dst, .room = room};
+	size_t n;
+
+	for (size_t i = 0; i < len && o.len + 1 < room; i += n) {
+		n = 0;
+		while (i + n < len && is_run(src[i + n]))
+			n++;
+		if (n) {
+			put_run(&o, src + i, n);
+			continue;
+		}
+		n = 1;
+		if (src[i] > ' ' && src[i] < 0x7f)
+			put(&o, src + i, 1);
+		else if (o.len && dst[o.len - 1] != ' ')
+			put(&o, " ", 1);
+	}
+	while (o.len && dst[o.len - 1] == ' ')
+		o.len--;
+	dst[o.len] = '\0';
+}
+
+size_t untrusted_cut_len(const char *src, size_t len)
+{
+	size_t run = 0;
+
+	while (run < len && is_run(src[len - 1 - run]))
+		run++;
+	return run <= UNTRUSTED_RUN_MAX ? len - run : len;
+}
