@@ -270,7 +270,7 @@ void turns_leave(struct worker *w, bool got)
 	atomic_store_explicit(&tn->taken, taken + 1, memory_order_relaxed);
 	if (!t->watching && !count_reading(t))
 		begin_watch(t);
-	if (taken % PACE_SAMPLE_CNT == 0)
+	if (t->nears && taken % PACE_SAMPLE_CNT == 0)
 		sample(t, w);
 }
 
@@ -291,6 +291,7 @@ static uint64_t count_slept(void)
 	return getrusage(RUSAGE_SELF, &ru) < 0 ? 0 : (uint64_t)ru.ru_nvcsw;
 }
 
+/* A lone worker does not get on, or has nothing to do: it may run anywhere again. */
 static void rescue(struct turns *t)
 {
 	for (unsigned int i = 0; i < t->limits.workers; i++) {
@@ -316,7 +317,7 @@ static void tick(struct turns *t, struct seen *seen)
 	seen->taken += load.taken;
 	seen->slept += load.slept;
 	seen->quiet = load.taken ? 0 : seen->quiet + 1;
-	if (load.queued && !load.reading && !load.taken)
+	if (!load.taken && (t->lone || (load.queued && !load.reading)))
 		rescue(t);
 	if (atomic_flag_test_and_set(&t->held))
 		return;
@@ -387,7 +388,7 @@ vcf_err_t turns_start(struct turns *t)
 
 	if (!t->adapts)
 		return 0;
-	t->may_yield = can_yield();
+	t->may_yield = t->nears && can_yield();
 	rc = pthread_create(&t->watcher, NULL, watcher, t);
 	t->watcher_started = !rc;
 	return -rc;
@@ -420,6 +421,7 @@ vcf_err_t turns_new(struct turns **out, struct server *sv)
 	memset(t, 0, sizeof(*t));
 	t->sv = sv;
 	t->adapts = !sv->stream && sv->worker_cnt > 1;
+	t->nears = t->adapts && sv->cfg->near_caller;
 	t->limits = (struct pace_limits){sv->worker_cnt, count_cpus()};
 	t->serving = sv->worker_cnt;
 	t->width.level = t->adapts ? PACE_BASE : sv->worker_cnt;

@@ -49,6 +49,7 @@ struct turn {
 struct turns {
 	struct server *sv;
 	bool adapts; /* else all workers serve */
+	bool nears;  /* lone callers are looked for */
 	struct pace_limits limits;
 	_Atomic unsigned int level;   /* how many may serve, */
 	_Atomic unsigned int serving; /* how many do: not parked */
