@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "fs/takeover.h"
+#include "fs/turns.h"
 #include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
@@ -309,12 +310,15 @@ static ssize_t write_stream(struct server *sv, const struct iovec *iov, int coun
 
 ssize_t ops_send(struct server *sv, const struct iovec *iov, int count)
 {
+	struct turn *turn = current_worker ? current_worker->turn : NULL;
 	ssize_t sent;
 
 	CRASHPOINT("answer-begins");
 	TSAN_RELEASE(&sv->devfd);
+	turns_answer_begins(turn);
 	sent = sv->stream ? write_stream(sv, iov, count)
 			  : rawio_writev(sv->devfd, iov, count);
+	turns_answer_ends(turn);
 	CRASHPOINT("answer-sent");
 	return sent;
 }

@@ -45,6 +45,7 @@ static const struct {
 	{"mount.state-directory=/c", "state-directory", false, "state-directory"},
 	{"mount.runtime-directory=/c", "runtime-directory", false, "runtime-directory"},
 	{"mount.threads=3", "threads", false, "threads"},
+	{"mount.near-caller=no", "near-caller", false, "near-caller"},
 	{"mount.heartbeat=5", "heartbeat", false, "heartbeat"},
 	{"mount.site=s", "site", false, "site"},
 	{"rules.passthrough=x", NULL, true, "[rules]"},
