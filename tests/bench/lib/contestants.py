@@ -143,7 +143,7 @@ class Contestant:
         if given:
             child.stdin.write(given.encode())
         child.stdin.close()
-        for _ in range(600):
+        for _ in range(1200):
             if is_mounted(at):
                 return
             if child.poll() is not None:
