@@ -2,8 +2,8 @@
 """Who is measured: each keeps its files in a folder of its own and offers them at a mount point.
 
 start(base, size) makes the folder below base, mounts, and sets `target`, the file for fio, and
-`tree`, a folder for whole jobs (None where one image is all there is). stop() undoes all of it, also
-after half a start. missing() says why somebody cannot take part, or is None.
+`tree`, a folder for whole jobs (None where one image is all there is). stop() undoes all of it,
+also after half a start. missing() says why somebody cannot take part, or is None.
 """
 import contextlib
 import gzip
@@ -179,8 +179,8 @@ class Plain(Contestant):
 
 
 class PassthroughLl(Contestant):
-    """libfuse's example, which never touches the bytes. What is cached decides much: direct files and
-    no attributes (never) are better for O_DIRECT, the other end (always) for metadata."""
+    """libfuse's example, which never touches the bytes. What is cached decides much: direct files
+    and no attributes (never) are better for O_DIRECT, the other end (always) for metadata."""
     package = "libfuse3-dev gcc pkg-config"
     programs = ("gcc", "pkg-config")
     source = "/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c"

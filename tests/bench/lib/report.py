@@ -94,8 +94,8 @@ def print_place(results, place, rows, base):
                                                 for who in names]) for row in here])
     costs = [row for row in here if any(cpu_cell(results, path, row, who) != "-" for who in names)]
     if costs:
-        table(f"**{place['kind']}**: CPU seconds (fio or the program, and the servers; in the kernel"
-              " too), for each GiB in fio's rows", names,
+        table(f"**{place['kind']}**: CPU seconds (fio or the program, and the servers; in the"
+              " kernel too), for each GiB in fio's rows", names,
               [(row.title, [cpu_cell(results, path, row, who) for who in names]) for row in costs])
     for row, who_why in results.failed.get(path, {}).items():
         for who, why in who_why.items():
@@ -131,11 +131,13 @@ def summary(results, places, rows):
 def chart(results, places, rows, file):
     """One group of bars a row; each row has its own scale, its longest bar is full."""
     names = list(dict.fromkeys(n for p in places for n in results.names(p["path"])))
-    groups = [(p, row) for p in places for row in rows if row.name in results.runs.get(p["path"], {})]
+    groups = [(p, row) for p in places for row in rows
+              if row.name in results.runs.get(p["path"], {})]
     bar, gap, left, wide = 13, 30, 130, 620
     height = sum(gap + bar * len(results.runs[p["path"]][row.name]) for p, row in groups) + 20
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + wide + 120}" height="{height}" '
-           'font-family="sans-serif" font-size="11">', '<rect width="100%" height="100%" fill="#fff"/>']
+           'font-family="sans-serif" font-size="11">',
+           '<rect width="100%" height="100%" fill="#fff"/>']
     y = 6
     for place, row in groups:
         got = {who: results.of(place["path"], row.name, who) for who in names}
