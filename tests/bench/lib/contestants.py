@@ -75,6 +75,7 @@ class Contestant:
     name = package = ""
     programs = ()
     note = ""
+    ends_with_mount = True
 
     def __init__(self):
         self.dir = self.target = self.tree = self.mnt = self.prepared = None
@@ -117,10 +118,10 @@ class Contestant:
         shutil.rmtree(self.dir, ignore_errors=True)
         self.dir = self.target = self.tree = None
 
-    @staticmethod
-    def end(child):
+    def end(self, child):
         """A server ends by itself once its mount is gone; one that does not is made to."""
-        for sig, patience in ((0, 5), (signal.SIGTERM, 3), (signal.SIGKILL, 3)):
+        for sig, patience in ((0, 5 * self.ends_with_mount), (signal.SIGTERM, 5),
+                              (signal.SIGKILL, 3)):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 if sig:
                     os.killpg(child.pid, sig)
@@ -318,6 +319,7 @@ class Nbdkit(LuksFile):
 class Qemu(LuksFile):
     name, package = "qemu", "qemu-system-common qemu-utils"
     programs = ("qemu-storage-daemon", "qemu-img")
+    ends_with_mount = False
     note = "the luks FUSE export of qemu-storage-daemon: one file, LUKS1"
 
     def mount(self):
