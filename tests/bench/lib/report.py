@@ -3,8 +3,8 @@
 import html
 import statistics
 
-COLOURS = ("#9aa0a6", "#5f6368", "#80868b", "#8ab4f8", "#1a73e8", "#174ea6", "#4285f4", "#e8710a", "#f9ab00",
-           "#a142f4", "#d93025", "#12a4af", "#188038")
+COLOURS = ("#9aa0a6", "#5f6368", "#80868b", "#8ab4f8", "#1a73e8", "#174ea6", "#4285f4",
+           "#e8710a", "#f9ab00", "#a142f4", "#d93025", "#12a4af", "#188038")
 
 
 def figures(runs, key="value"):
