@@ -225,9 +225,11 @@ class Ours(Contestant):
         self.note = note or f"{os.path.relpath(self.program)} {' '.join(options)}".rstrip()
 
     def missing(self):
-        if os.access(self.program, os.X_OK):
-            return None
-        return f"{self.program} is not built"
+        if not os.access(self.program, os.X_OK):
+            return f"{self.program} is not built"
+        built = time.gmtime(os.stat(self.program).st_mtime)
+        self.note += time.strftime(" (built %Y-%m-%dT%H:%MZ)", built)
+        return None
 
     def mount(self):
         for name in ("keys", "state", "run"):
