@@ -5,17 +5,20 @@
  * libcryptsetup sees nothing but /proc/self/fd/N of our memfd: what has been judged is
  * what is used, whatever happens to the file meanwhile. crypt_init() and crypt_free()
  * share counters inside the library that it does not lock: RANK_CRYPTSETUP. The calls
- * between may run in parallel on different containers.
+ * between may run in parallel on different containers. It makes, checks and changes headers; a key
+ * slot is opened by luks_slot.c.
  */
 #include "crypto/container.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <uuid/uuid.h>
 
 #include "crypto/container_parts.h"
+#include "util/io.h"
 #include "util/lock.h"
 #include "util/log.h"
 
@@ -148,25 +151,19 @@ vcf_err_t container_lock_keys(struct container *c)
 	return 0;
 }
 
-/* Opens the token's slot; the volume key goes to the locked page. */
-static vcf_err_t open_slot(struct container *c, const struct secret *secret)
+/* Opens the token's slot, whose material that is; the volume key goes to the locked page. */
+static vcf_err_t open_slot(struct container *c, const unsigned char *material,
+			   const struct secret *secret)
 {
-	size_t len = VOLUME_KEY_LEN;
 	vcf_err_t err = container_lock_keys(c);
-	int rc;
 
 	if (err)
 		return err;
 	secret_hex(secret, c->keys->passphrase);
-	rc = crypt_volume_key_get(c->cd, (int)c->token.keyslot,
-				  (char *)c->keys->volume_key, &len, c->keys->passphrase,
-				  SECRET_HEX_LEN);
+	err = luks_slot_open(c->keys->volume_key, &c->slot, material, c->keys->passphrase,
+			     SECRET_HEX_LEN);
 	secret_wipe(c->keys->passphrase, sizeof(c->keys->passphrase));
-	if (rc == -EPERM)
-		return -EKEYREJECTED;
-	if (rc < 0)
-		return rc == -ENOMEM ? -ENOMEM : -EIO;
-	return len == VOLUME_KEY_LEN ? 0 : -EIO;
+	return err;
 }
 
 /* The key must be the one that the MAC speaks of, and a key that XTS may use. */
@@ -185,10 +182,10 @@ static vcf_err_t check_volume_key(const struct container *c)
 }
 
 /* The three checks in order; *why is set on error. */
-static vcf_err_t unlock(struct container *c, const struct secret *secret,
-			const char **why)
+static vcf_err_t unlock(struct container *c, const unsigned char *material,
+			const struct secret *secret, const char **why)
 {
-	vcf_err_t err = open_slot(c, secret);
+	vcf_err_t err = open_slot(c, material, secret);
 
 	*why = err == -EKEYREJECTED ? "the secret does not open the key slot"
 	       : *c->error	    ? c->error
@@ -203,14 +200,14 @@ static vcf_err_t unlock(struct container *c, const struct secret *secret,
 	return check_volume_key(c);
 }
 
-vcf_err_t container_unlock(struct container *c, const struct secret *secret,
-			   const char *name)
+static vcf_err_t unlock_with(struct container *c, const unsigned char *material,
+			     const struct secret *secret, const char *name)
 {
 	const char *why;
 	vcf_err_t err;
 
 	c->error[0] = '\0';
-	err = unlock(c, secret, &why);
+	err = unlock(c, material, secret, &why);
 	c->unlocked = !err;
 	if (!err)
 		return 0;
@@ -220,6 +217,34 @@ vcf_err_t container_unlock(struct container *c, const struct secret *secret,
 		log_err("%s: cannot unlock with key id %s: %s", name, c->token.key_id,
 			why);
 	return err;
+}
+
+vcf_err_t container_unlock(struct container *c, const struct secret *secret,
+			   const char *name)
+{
+	if (!c->slot.digest_len || !c->hdr)
+		return -EINVAL;
+	return unlock_with(c, c->hdr + c->slot.material_off, secret, name);
+}
+
+/* What the material is of the digest and the kcv tell; it need not be of the same moment. */
+vcf_err_t container_unlock_file(struct container *c, int fd, const struct secret *secret,
+				const char *name)
+{
+	auto_free unsigned char *material = NULL;
+	ssize_t n;
+
+	if (!c->slot.digest_len)
+		return -EINVAL;
+	material = malloc(LUKS_MATERIAL_LEN);
+	if (!material)
+		return -ENOMEM;
+	n = io_pread_full(fd, material, LUKS_MATERIAL_LEN, (off_t)c->slot.material_off);
+	if (n < 0)
+		return (vcf_err_t)n;
+	if (n < LUKS_MATERIAL_LEN)
+		return -EIO;
+	return unlock_with(c, material, secret, name);
 }
 
 vcf_err_t container_mac_check(const struct container *c, const struct secret *secret)
@@ -251,22 +276,27 @@ static void detach(struct container *c)
 {
 	SCOPED_LOCK(&library_lock);
 
-	crypt_free(c->cd);
+	crypt_free(STEAL_PTR(&c->cd));
+}
+
+void container_drop_header(struct container *c)
+{
+	if (c->cd)
+		detach(c);
+	if (c->hdr)
+		munmap(STEAL_PTR(&c->hdr), (size_t)c->subject.data_off);
+	if (c->memfd >= 0)
+		close(STEAL_FD(&c->memfd));
 }
 
 void container_free(struct container *c)
 {
 	if (!c)
 		return;
-	if (c->cd)
-		detach(c);
+	container_drop_header(c);
 	if (c->keys) {
 		secret_wipe(c->keys, sizeof(*c->keys));
 		munmap(c->keys, sizeof(*c->keys));
 	}
-	if (c->hdr)
-		munmap(c->hdr, (size_t)c->subject.data_off);
-	if (c->memfd >= 0)
-		close(c->memfd);
 	free(c);
 }

@@ -99,6 +99,17 @@ NODISCARD vcf_err_t container_load_saved(struct container **out, const void *hdr
 NODISCARD vcf_err_t container_unlock(struct container *c, const struct secret *secret,
 				     const char *name);
 
+/*
+ * Lets go of the copy of the header, 0.3 MiB and more, while one waits for the secret. What was read
+ * of it stays: token, subject, escrow, and the place of the key slot, which container_unlock_file()
+ * reads from the file (at least O_RDONLY). Of other calls only container_mac_check() and
+ * container_free() are allowed then.
+ * -errno, -EIO of the file; else as container_unlock()
+ */
+void container_drop_header(struct container *c);
+NODISCARD vcf_err_t container_unlock_file(struct container *c, int fd,
+					  const struct secret *secret, const char *name);
+
 /* Checks the MAC alone, without a keyslot: is `secret` the one this header was made with?
  */
 NODISCARD vcf_err_t container_mac_check(const struct container *c,

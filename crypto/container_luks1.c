@@ -202,6 +202,19 @@ static const char *judge_slots(const struct luks1_hdr_disk *h, uint64_t data_off
 	return NULL;
 }
 
+/* The slot that the token names, and the digest. */
+static void read_slot(struct luks_slot *out, const struct luks1_hdr_disk *h,
+		      const struct luks1_slot_disk *s)
+{
+	out->iterations = be32toh(s->iterations_be);
+	memcpy(out->salt, s->salt, LUKS_SALT_LEN);
+	out->material_off = material_off(s);
+	out->digest_iterations = be32toh(h->digest_iterations_be);
+	memcpy(out->digest_salt, h->digest_salt, LUKS_SALT_LEN);
+	memcpy(out->digest, h->digest, sizeof(h->digest));
+	out->digest_len = sizeof(h->digest);
+}
+
 const char *container_judge_luks1(struct container *c)
 {
 	struct luks1_hdr_disk h;
@@ -227,5 +240,6 @@ const char *container_judge_luks1(struct container *c)
 	if (c->token.keyslot >= LUKS1_SLOTS ||
 	    be32toh(h.slot[c->token.keyslot].active_be) != SLOT_ACTIVE)
 		return "the token names a key slot that is not there";
+	read_slot(&c->slot, &h, &h.slot[c->token.keyslot]);
 	return NULL;
 }

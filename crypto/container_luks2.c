@@ -11,6 +11,7 @@
 #include "crypto/container_parts.h"
 #include "crypto/jsonget.h"
 #include "crypto/luks_disk.h"
+#include "util/parse.h"
 
 struct area {
 	uint64_t off, len;
@@ -154,7 +155,8 @@ static const char *judge_keyslots(struct json_object *slots, uint64_t data_off)
 	return NULL;
 }
 
-static const char *judge_digest(struct json_object *digests, struct json_object *slots)
+static const char *judge_digest(struct json_object *digests, struct json_object *slots,
+				struct json_object **out)
 {
 	static const char *const names[] = {"type",	  "keyslots", "segments", "hash",
 					    "iterations", "salt",     "digest",	  NULL};
@@ -183,9 +185,10 @@ static const char *judge_digest(struct json_object *digests, struct json_object 
 		if (!jsonget_object(slots, list[i]))
 			return "the digest names a key slot that is not there";
 	}
-	return cnt == json_object_object_length(slots)
-		       ? NULL
-		       : "the digest is not bound to all key slots";
+	if (cnt != json_object_object_length(slots))
+		return "the digest is not bound to all key slots";
+	*out = digest;
+	return NULL;
 }
 
 static const char *token_text(struct json_object *value)
@@ -255,10 +258,48 @@ static const char *judge_tokens(struct container *c, struct json_object *tokens,
 	return NULL;
 }
 
+static bool read_bytes(void *dst, size_t len, struct json_object *o, const char *name)
+{
+	const char *text = jsonget_string(o, name);
+
+	return text && base64_decode(dst, len, text, strlen(text)) == 0;
+}
+
+/* The slot that the token names, and the digest; their numbers were judged. */
+static const char *read_slot(struct luks_slot *s, struct json_object *slot,
+			     struct json_object *digest)
+{
+	struct json_object *kdf = jsonget_object(slot, "kdf");
+	int64_t n, m;
+
+	if (!jsonget_int(kdf, "iterations", ITERATIONS_MIN, ITERATIONS_MAX, &n) ||
+	    !jsonget_int(digest, "iterations", ITERATIONS_MIN, ITERATIONS_MAX, &m) ||
+	    !jsonget_u64_text(jsonget_object(slot, "area"), "offset", &s->material_off))
+		return "the token's key slot cannot be read";
+	if (!read_bytes(s->salt, LUKS_SALT_LEN, kdf, "salt"))
+		return "the salt of the token's key slot is not of 32 bytes";
+	if (!read_bytes(s->digest_salt, LUKS_SALT_LEN, digest, "salt") ||
+	    !read_bytes(s->digest, LUKS_DIGEST_MAX, digest, "digest"))
+		return "the digest or its salt is not of 32 bytes";
+	s->iterations = (unsigned int)n;
+	s->digest_iterations = (unsigned int)m;
+	s->digest_len = LUKS_DIGEST_MAX;
+	return NULL;
+}
+
+static const char *read_token_slot(struct container *c, struct json_object *slots,
+				   struct json_object *digest)
+{
+	char id[16];
+
+	snprintf(id, sizeof(id), "%u", c->token.keyslot);
+	return read_slot(&c->slot, jsonget_object(slots, id), digest);
+}
+
 const char *container_judge_luks2(struct container *c)
 {
 	auto_json struct json_object *o = NULL;
-	struct json_object *slots;
+	struct json_object *slots, *digest;
 	const char *text;
 	const char *why;
 
@@ -272,8 +313,10 @@ const char *container_judge_luks2(struct container *c)
 	if (!why)
 		why = judge_keyslots(slots, c->subject.data_off);
 	if (!why)
-		why = judge_digest(jsonget_object(o, "digests"), slots);
+		why = judge_digest(jsonget_object(o, "digests"), slots, &digest);
 	if (!why)
 		why = judge_tokens(c, jsonget_object(o, "tokens"), slots);
+	if (!why)
+		why = read_token_slot(c, slots, digest);
 	return why;
 }

@@ -16,6 +16,7 @@
 #include <libcryptsetup.h>
 
 #include "crypto/container.h"
+#include "crypto/luks_slot.h"
 
 enum {
 	DATA_OFF_MIN = 1024 * 1024,
@@ -43,6 +44,7 @@ struct container {
 	struct token token;
 	struct escrow escrow; /* an empty recipient: none */
 	struct token_subject subject;
+	struct luks_slot slot;	    /* the token's, once judged; digest_len 0: not */
 	char error[ERROR_TEXT_LEN]; /* libcryptsetup's last complaint */
 };
 
@@ -64,7 +66,7 @@ bool container_geometry_valid(uint64_t data_off, uint32_t sector_len);
 /* Fills subject's uuid from the text of a header that has been judged. */
 NODISCARD vcf_err_t container_set_uuid(struct container *c, const char *text);
 
-/* Judge the mapped header against c->subject and read c->token. */
+/* Judge the mapped header against c->subject and read c->token and c->slot. */
 const char *container_judge_luks1(struct container *c);
 const char *container_judge_luks2(struct container *c);
 

@@ -134,7 +134,7 @@ static vcf_err_t change(struct rekey *r, struct container *c,
 }
 
 /* What lies in memory now is read as if it came from the file. */
-static vcf_err_t verify(const struct container *c, const struct secret *secret,
+static vcf_err_t verify(struct container *c, const struct secret *secret,
 			const char *name)
 {
 	auto_container struct container *again = NULL;
@@ -150,6 +150,8 @@ static vcf_err_t verify(const struct container *c, const struct secret *secret,
 		err = container_unlock(again, secret, name);
 	if (!err && memcmp(again->keys->volume_key, c->keys->volume_key, VOLUME_KEY_LEN))
 		err = -EBADMSG;
+	if (!err)
+		c->slot = again->slot;
 	return err;
 }
 

@@ -38,7 +38,9 @@ static bool csum_right(const unsigned char *copy, const struct luks2_hdr_disk *h
 	return digest_of(digest, copy) && memcmp(digest, hdr->csum, sizeof(digest)) == 0;
 }
 
-static bool copy_good(const unsigned char *buf, size_t len, int copy, uint64_t *seqid)
+/* All but the checksum. */
+static bool copy_plausible(const unsigned char *buf, size_t len, int copy,
+			   uint64_t *seqid)
 {
 	const size_t off = (size_t)copy * LUKS2_HDR_LEN;
 	struct luks2_hdr_disk hdr;
@@ -50,21 +52,37 @@ static bool copy_good(const unsigned char *buf, size_t len, int copy, uint64_t *
 	return memcmp(hdr.magic, magic_of(copy), LUKS_MAGIC_LEN) == 0 &&
 	       be16toh(hdr.version_be) == 2 && be64toh(hdr.hdr_len_be) == LUKS2_HDR_LEN &&
 	       be64toh(hdr.hdr_off_be) == off &&
-	       strncmp(hdr.csum_alg, "sha256", sizeof(hdr.csum_alg)) == 0 &&
-	       csum_right(buf + off, &hdr);
+	       strncmp(hdr.csum_alg, "sha256", sizeof(hdr.csum_alg)) == 0;
 }
 
+static bool csum_good(const unsigned char *buf, int copy)
+{
+	struct luks2_hdr_disk hdr;
+
+	buf += copy * LUKS2_HDR_LEN;
+	memcpy(&hdr, buf, sizeof(hdr));
+	return csum_right(buf, &hdr);
+}
+
+/*
+ * Hashing 16 KiB is most of what a look at a header costs: the copy that would not count, good or not,
+ * is hashed only if the other one is bad.
+ */
 int luks2_newest(const unsigned char *buf, size_t len)
 {
 	uint64_t seqid[2];
-	bool first = copy_good(buf, len, 0, &seqid[0]);
-	bool second = copy_good(buf, len, 1, &seqid[1]);
+	bool plausible[2];
+	int best;
 
-	if (first && second)
-		return seqid[1] > seqid[0];
-	if (first)
-		return 0;
-	return second ? 1 : -1;
+	for (int i = 0; i < 2; i++)
+		plausible[i] = copy_plausible(buf, len, i, &seqid[i]);
+	if (plausible[0] && plausible[1])
+		best = seqid[1] > seqid[0];
+	else
+		best = !plausible[0];
+	if (plausible[best] && csum_good(buf, best))
+		return best;
+	return plausible[!best] && csum_good(buf, !best) ? !best : -1;
 }
 
 /* Writes one copy over the other; magic, offset, salt and checksum are each copy's own.
@@ -88,12 +106,15 @@ static void copy_over(unsigned char *buf, int from)
 
 bool luks2_mend(unsigned char *buf)
 {
-	int from = luks2_newest(buf, LUKS2_KEYSLOTS_OFF);
+	const size_t len = LUKS2_KEYSLOTS_OFF;
+	int from = luks2_newest(buf, len);
 	uint64_t seqid[2];
 
-	if (from < 0 ||
-	    (copy_good(buf, LUKS2_KEYSLOTS_OFF, 0, &seqid[0]) &&
-	     copy_good(buf, LUKS2_KEYSLOTS_OFF, 1, &seqid[1]) && seqid[0] == seqid[1]))
+	if (from < 0)
+		return false;
+	if (copy_plausible(buf, len, from, &seqid[from]) &&
+	    copy_plausible(buf, len, !from, &seqid[!from]) && seqid[0] == seqid[1] &&
+	    csum_good(buf, !from))
 		return false;
 	copy_over(buf, from);
 	return true;

@@ -13,10 +13,11 @@
 
 #include "crypto/container.h"
 #include "crypto/container_parts.h"
-#include "crypto/jsonget.h"
+#include "crypto/jsonview.h"
 #include "crypto/luks2_copies.h"
 #include "crypto/luks_disk.h"
 #include "util/io.h"
+#include "util/parse.h"
 
 bool container_geometry_valid(uint64_t data_off, uint32_t sector_len)
 {
@@ -55,44 +56,38 @@ static void peek_luks1(struct peek *out, const unsigned char *buf, size_t len)
 		out->kind = PEEK_CONTAINER;
 }
 
-static struct json_object *parse_area(const char *area, size_t room)
+/* Where it lies, without a tree of it: this is done for each file that is listed. */
+static bool read_geometry(struct peek *out, const char *json, size_t room)
 {
-	struct json_tokener *tok = json_tokener_new_ex(16);
-	struct json_object *o = NULL;
+	char off[24];
+	int64_t sector_len;
+	struct jsonview doc, segment;
 
-	if (!tok)
-		return NULL;
-	o = json_tokener_parse_ex(tok, area, (int)strnlen(area, room));
-	if (json_tokener_get_error(tok) != json_tokener_success) {
-		json_object_put(o);
-		o = NULL;
-	}
-	json_tokener_free(tok);
-	return o;
+	if (jsonview_parse(&doc, json, strnlen(json, room)))
+		return false;
+	segment = jsonview_get(jsonview_get(doc, "segments"), "0");
+	if (!jsonview_string(jsonview_get(segment, "offset"), off, sizeof(off)) ||
+	    parse_u64(off, 0, UINT64_MAX, &out->data_off) ||
+	    !jsonview_int(jsonview_get(segment, "sector_size"), 512, 4096, &sector_len))
+		return false;
+	out->sector_len = (uint32_t)sector_len;
+	return true;
 }
 
 static void peek_luks2(struct peek *out, const unsigned char *buf, size_t len)
 {
 	int copy = luks2_newest(buf, len);
-	auto_json struct json_object *json = NULL;
-	struct json_object *segment;
 	struct luks2_hdr_disk hdr;
-	int64_t sector_len;
 
 	if (copy < 0)
 		return;
 	buf += copy * LUKS2_HDR_LEN;
 	memcpy(&hdr, buf, sizeof(hdr));
-	json = parse_area((const char *)buf + LUKS2_BIN_LEN,
-			  LUKS2_HDR_LEN - LUKS2_BIN_LEN);
-	segment = jsonget_object(jsonget_object(json, "segments"), "0");
 	out->format = FORMAT_LUKS2;
-	if (!jsonget_u64_text(segment, "offset", &out->data_off) ||
-	    !jsonget_int(segment, "sector_size", 512, 4096, &sector_len) ||
-	    !read_uuid(out->uuid_text, hdr.uuid, sizeof(hdr.uuid)))
-		return;
-	out->sector_len = (uint32_t)sector_len;
-	if (container_geometry_valid(out->data_off, out->sector_len))
+	if (read_geometry(out, (const char *)buf + LUKS2_BIN_LEN,
+			  LUKS2_HDR_LEN - LUKS2_BIN_LEN) &&
+	    read_uuid(out->uuid_text, hdr.uuid, sizeof(hdr.uuid)) &&
+	    container_geometry_valid(out->data_off, out->sector_len))
 		out->kind = PEEK_CONTAINER;
 }
 

@@ -31,6 +31,8 @@
 #include "util/log.h"
 #include "util/text.h"
 
+enum { LOADS_MAX = 3 };
+
 struct imagejob {
 	struct job job; /* must be first */
 	struct server *sv;
@@ -46,7 +48,9 @@ struct imagejob {
 	struct secret *secret;	  /* the image's own, or the site's where derived */
 	struct reserved reserved; /* create, not derived */
 	enum { CARRIED_NO, CARRIED_MAYBE, CARRIED_YES } carried; /* create: by a header */
-	bool mended;
+	bool mended, unused; /* unlock: something is to be done to its header */
+	unsigned int loads;  /* unlock */
+	bool again;	     /* unlock: it is another header by now, and is loaded anew */
 };
 
 static void free_job(struct imagejob *j)
@@ -193,7 +197,7 @@ static vcf_err_t tend_header(struct imagejob *j)
 	bool mended = false;
 	vcf_err_t err = 0;
 
-	if (!j->mended && !container_has_unused(j->c))
+	if (!j->mended && !j->unused)
 		return 0;
 	fd = node_reopen_fd(j->sv, j->pathfd, O_RDWR);
 	if (fd < 0)
@@ -211,6 +215,32 @@ static vcf_err_t tend_header(struct imagejob *j)
 	return err;
 }
 
+/*
+ * A command may have changed the secret while we waited for the old one: that is no reason to refuse
+ * the file.
+ */
+static bool has_changed(const struct imagejob *j, int fd)
+{
+	auto_container struct container *now = NULL;
+
+	return !container_load(&now, fd, j->path, NULL) &&
+	       memcmp(container_token(now)->mac, container_token(j->c)->mac,
+		      TOKEN_MAC_LEN) != 0;
+}
+
+static vcf_err_t open_container(struct imagejob *j, int fd)
+{
+	/* Without a name its header may be half wiped: finish_unlock() tells. */
+	const char *name = has_gone(j->pathfd) ? NULL : j->path;
+	vcf_err_t err = container_unlock_file(j->c, fd, j->secret, NULL);
+
+	if (!name || (err != -EKEYREJECTED && err != -EBADMSG))
+		return err;
+	j->again = j->loads < LOADS_MAX && has_changed(j, fd);
+	/* The second time for the line in the log. */
+	return j->again ? err : container_unlock_file(j->c, fd, j->secret, name);
+}
+
 static vcf_err_t unlock(struct imagejob *j)
 {
 	auto_close int fd = -1;
@@ -226,9 +256,7 @@ static vcf_err_t unlock(struct imagejob *j)
 	if (!err && container_token(j->c)->derived)
 		err = derive(&j->secret, container_subject(j->c)->uuid);
 	if (!err)
-		/* Without a name its header may be half wiped: finish_unlock() tells. */
-		err = container_unlock(j->c, j->secret,
-				       has_gone(j->pathfd) ? NULL : j->path);
+		err = open_container(j, fd);
 	if (!err)
 		err = tend_header(j);
 	if (!err && container_token(j->c)->derived && j->cls == CLASS_ENCRYPT)
@@ -236,11 +264,21 @@ static vcf_err_t unlock(struct imagejob *j)
 	return err ? err : publish(j, j->c, clen);
 }
 
+static void step_load(struct job *job);
+
 static void step_unlock(struct job *job)
 {
 	struct imagejob *j = (struct imagejob *)job;
+	vcf_err_t err = unlock(j);
 
-	finish_unlock(j, unlock(j));
+	if (!j->again) {
+		finish_unlock(j, err);
+		return;
+	}
+	j->again = false;
+	container_free(STEAL_PTR(&j->c));
+	secret_free(STEAL_PTR(&j->secret));
+	post(j, step_load);
 }
 
 static void fetched(void *arg, const struct keyservice_result *res)
@@ -331,6 +369,10 @@ static vcf_err_t load(struct imagejob *j)
 	err = container_load(&j->c, fd, j->path, &j->mended);
 	if (err)
 		return err;
+	j->loads++;
+	j->unused = container_has_unused(j->c);
+	/* A host boots, and a thousand wait here for their keys. */
+	container_drop_header(j->c);
 	err = check_token(j);
 	return err ? err : fetch(j);
 }

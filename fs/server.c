@@ -50,23 +50,26 @@ static unsigned int pick_workers(const struct config *cfg)
 	return cpus > WORKERS_MAX ? WORKERS_MAX : (unsigned int)cpus;
 }
 
+/* As far as we may: without CAP_SYS_RESOURCE the hard limit is the end. */
+static void raise_limit(int which, rlim_t wanted)
+{
+	struct rlimit lim, own;
+
+	if (getrlimit(which, &own) < 0)
+		return;
+	lim.rlim_max = own.rlim_max < wanted ? wanted : own.rlim_max;
+	lim.rlim_cur = lim.rlim_max;
+	own.rlim_cur = own.rlim_max;
+	if (setrlimit(which, &lim) < 0 && setrlimit(which, &own) < 0)
+		log_dbg("setrlimit: %s", strerror(errno));
+}
+
 void server_raise_limits(void)
 {
-	static const int which[] = {RLIMIT_NOFILE, RLIMIT_MEMLOCK};
+	bool root = geteuid() == 0;
 
-	for (size_t i = 0; i < sizeof(which) / sizeof(which[0]); i++) {
-		struct rlimit lim;
-
-		if (getrlimit(which[i], &lim) < 0)
-			continue;
-		if (which[i] == RLIMIT_NOFILE && geteuid() == 0 && lim.rlim_max < 1048576)
-			lim.rlim_max = 1048576;
-		if (which[i] == RLIMIT_MEMLOCK && geteuid() == 0)
-			lim.rlim_max = RLIM_INFINITY;
-		lim.rlim_cur = lim.rlim_max;
-		if (setrlimit(which[i], &lim) < 0)
-			log_dbg("setrlimit: %s", strerror(errno));
-	}
+	raise_limit(RLIMIT_NOFILE, root ? 1048576 : 0);
+	raise_limit(RLIMIT_MEMLOCK, root ? RLIM_INFINITY : 0);
 }
 
 /* A death in between leaves either, and the sweep closes the other one. */

@@ -125,7 +125,7 @@ static vcf_err_t fail_reset(const struct http_fault *x, struct helper_failure *f
 static bool was_reset(const struct http_fault *x)
 {
 	return x->code == CURLE_SEND_ERROR || strcasestr(x->said, "reset by peer") ||
-	       strcasestr(x->said, "getpeername");
+	       strcasestr(x->said, "broken pipe") || strcasestr(x->said, "getpeername");
 }
 
 static vcf_err_t fail_transfer(const struct http_fault *x, struct helper_failure *f)
@@ -180,7 +180,7 @@ vcf_err_t http_fail_fault(const struct http_fault *x, struct helper_failure *f)
 		if (strcasestr(x->said, "SSL"))
 			return fail_handshake(x, f);
 		return fail_transfer(x, f);
-	default:
-		return fail_transfer(x, f);
+	default: /* the one code or the other, as it happens to notice it */
+		return was_reset(x) ? fail_reset(x, f) : fail_transfer(x, f);
 	}
 }

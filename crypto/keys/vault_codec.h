@@ -20,7 +20,7 @@
 #include <time.h>
 
 #include "crypto/keyproto.h"
-#include "crypto/keys/jsonview.h"
+#include "crypto/jsonview.h"
 #include "crypto/keys/lockbuf.h"
 #include "crypto/secret.h"
 #include "util/err.h"

@@ -152,13 +152,15 @@ sees "wrong credential" "$keyrej" 'denied' cat "$MNT/disk"
 use
 mended "credentials"
 
-token=$(curl -s --cacert "$CA" -o /dev/null -D - -H 'Content-Type: application/json' "$KEYSTONE_URL/auth/tokens" \
-	-d @- <<-JSON | tr -d '\r' | sed -n 's/^[Xx]-[Ss]ubject-[Tt]oken: //p'
-	{"auth":{"identity":{"methods":["password"],"password":{"user":{"name":"admin",
-	"domain":{"name":"Default"},"password":"$(cat "$CRED/admin")"}}},
-	"scope":{"project":{"id":"$PROJECT_ID"}}}}
+token_of() { # USER PROJECT
+	curl -s --cacert "$CA" -o /dev/null -D - -H 'Content-Type: application/json' "$KEYSTONE_URL/auth/tokens" \
+		-d @- <<-JSON | tr -d '\r' | sed -n 's/^[Xx]-[Ss]ubject-[Tt]oken: //p'
+		{"auth":{"identity":{"methods":["password"],"password":{"user":{"name":"$1",
+		"domain":{"name":"Default"},"password":"$(cat "$CRED/$1")"}}},
+		"scope":{"project":{"name":"$2","domain":{"name":"Default"}}}}}
 	JSON
-)
+}
+token=$(token_of admin admin)
 quota() { # METHOD [BODY]
 	curl -sf --cacert "$CA" -X "$1" -H "X-Auth-Token: $token" -H 'Content-Type: application/json' \
 		"$BARBICAN_URL/v1/project-quotas/$PROJECT_ID" ${2:+-d "$2"} >"$W/quota" || return 1
@@ -172,6 +174,7 @@ else
 	fail "no quota could be set"
 fi
 id=$(key_id_of "$BACK/fresh")
+token=$(token_of node compute)
 curl -sf --cacert "$CA" -X DELETE -H "X-Auth-Token: $token" "$BARBICAN_URL/v1/secrets/$id" || fail "delete"
 vcf_remount
 sees "secret deleted at the service" "$nokey" 'fresh: ' cat "$MNT/fresh"

@@ -56,6 +56,51 @@ START_TEST(wrong_secret)
 }
 END_TEST
 
+/* As one opens an image: without a copy of the header while the secret is fetched. */
+START_TEST(unlock_file)
+{
+	auto_container struct container *c = NULL;
+	const struct made *m = &made[_i];
+	const struct secret *other = made[(_i + 1) % MADE_TWIN].secret;
+	auto_close int fd = made_file(m->header, CONTAINER_DATA_OFF);
+
+	ck_assert_int_eq(container_load(&c, fd, "image", NULL), 0);
+	container_drop_header(c);
+	container_drop_header(c);
+	ck_assert_int_eq(container_unlock(c, m->secret, "image"), -EINVAL);
+	ck_assert_int_eq(container_mac_check(c, m->secret), 0);
+	made_log();
+	ck_assert_int_eq(container_unlock_file(c, fd, other, NULL), -EKEYREJECTED);
+	ck_assert_str_eq(made_log(), "");
+	ck_assert_int_eq(container_unlock_file(c, fd, other, "image"), -EKEYREJECTED);
+	ck_assert_ptr_nonnull(strstr(made_log(), "err: image: "));
+	ck_assert_ptr_null(container_volume_key(c));
+	ck_assert_int_eq(container_unlock_file(c, fd, m->secret, "image"), 0);
+	ck_assert_mem_eq(container_volume_key(c), container_volume_key(m->c),
+			 VOLUME_KEY_LEN);
+	ck_assert_str_eq(container_token(c)->key_id, made_token.key_id);
+}
+END_TEST
+
+/* The file has lost its key slot meanwhile, or its end. */
+START_TEST(unlock_changed_file)
+{
+	auto_container struct container *c = NULL;
+	const struct made *m = &made[_i];
+	auto_close int fd = made_file(m->header, CONTAINER_DATA_OFF);
+	static const char zeros[512 * 1024];
+
+	ck_assert_int_eq(container_load(&c, fd, "image", NULL), 0);
+	container_drop_header(c);
+	ck_assert_int_eq(ftruncate(fd, 128 * 1024), 0);
+	ck_assert_int_eq(container_unlock_file(c, fd, m->secret, "image"), -EIO);
+	ck_assert_int_eq(io_pwrite_full(fd, zeros, sizeof(zeros), 0), 0);
+	ck_assert_int_eq(container_unlock_file(c, fd, m->secret, "image"), -EKEYREJECTED);
+	ck_assert_ptr_null(container_volume_key(c));
+	made_log();
+}
+END_TEST
+
 START_TEST(bad_parameters)
 {
 	static const struct container_params bad[] = {
@@ -450,6 +495,8 @@ Suite *unit_suite(void)
 	tcase_add_unchecked_fixture(t, made_setup, made_teardown);
 	tcase_add_loop_test(t, round_trip, 0, MADE_TWIN);
 	tcase_add_loop_test(t, wrong_secret, 0, MADE_TWIN);
+	tcase_add_loop_test(t, unlock_file, 0, MADE_TWIN);
+	tcase_add_loop_test(t, unlock_changed_file, 0, MADE_TWIN);
 	tcase_add_test(t, bad_parameters);
 	tcase_add_test(t, keys_are_random);
 	tcase_add_loop_test(t, header_is_sparse, 0, MADE_TWIN);

@@ -222,9 +222,13 @@ static const struct {
 	 {{KEY_ID, X64 X64 X64 X64 X64 X64 X64 X64 "x"}},
 	 UNREAD},
 	{"JSON cut off", {{"\"config\"", "\"config"}}, "damaged or of an unknown form"},
-	{"JSON nested deeply",
+	{"JSON nested 22 deep",
 	 {{"\"tokens\":{",
 	   "\"tokens\":{\"1\":[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]],"}},
+	 LIBRARY},
+	{"JSON nested 42 deep",
+	 {{"\"tokens\":{", "\"tokens\":{\"1\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1"
+			   "]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]],"}},
 	 "damaged or of an unknown form"},
 };
 

@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "crypto/keys/jsonview.h"
+#include "crypto/jsonview.h"
 #include "tests/unit/unit.h"
 
 #define D8 "[[[[[[[["

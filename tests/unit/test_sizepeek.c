@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "crypto/container.h"
+#include "crypto/luks2_copies.h"
 #include "crypto/luks_disk.h"
 #include "tests/unit/luks_edit.h"
 #include "tests/unit/made.h"
@@ -165,6 +166,40 @@ START_TEST(newer_copy)
 }
 END_TEST
 
+/* Which copy counts: rows of the two sequence numbers, and whether each checksum is right. */
+static const struct {
+	uint64_t seqid[2];
+	bool good[2];
+	int want; /* -1: none */
+} copies_rows[] = {
+	{{3, 3}, {true, true}, 0},    {{4, 3}, {true, true}, 0},
+	{{3, 4}, {true, true}, 1},    {{3, 3}, {false, true}, 1},
+	{{3, 3}, {true, false}, 0},   {{4, 3}, {false, true}, 1},
+	{{3, 4}, {true, false}, 0},   {{4, 3}, {true, false}, 0},
+	{{3, 4}, {false, true}, 1},   {{3, 3}, {false, false}, -1},
+	{{3, 4}, {false, false}, -1}, {{4, 3}, {false, false}, -1},
+};
+
+START_TEST(which_copy)
+{
+	auto_free unsigned char *hdr = made_copy(MADE_LUKS2);
+
+	for (int i = 0; i < 2; i++) {
+		struct luks2_hdr_disk *copy = (void *)(hdr + i * LUKS2_HDR_LEN);
+
+		copy->seqid_be = htobe64(copies_rows[_i].seqid[i]);
+	}
+	luks2_repair(hdr);
+	for (int i = 0; i < 2; i++) /* behind the text, where only the checksum looks */
+		hdr[i * LUKS2_HDR_LEN + LUKS2_HDR_LEN - 1] ^= !copies_rows[_i].good[i];
+	ck_assert_int_eq(luks2_newest(hdr, CONTAINER_PEEK_LEN), copies_rows[_i].want);
+	ck_assert(luks2_mend(hdr) ==
+		  (copies_rows[_i].want >= 0 &&
+		   !(copies_rows[_i].good[0] && copies_rows[_i].good[1] &&
+		     copies_rows[_i].seqid[0] == copies_rows[_i].seqid[1])));
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *s = suite_create("sizepeek");
@@ -177,6 +212,7 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(t, short_buffers, 0, MADE_TWIN);
 	tcase_add_loop_test(t, luks2_geometry, 0, ROWS(luks2_rows));
 	tcase_add_loop_test(t, newer_copy, 0, 2);
+	tcase_add_loop_test(t, which_copy, 0, ROWS(copies_rows));
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -11,8 +11,8 @@
  *
  * Pure and thread-safe.
  */
-#ifndef VCF_CRYPTO_KEYS_JSONVIEW_H
-#define VCF_CRYPTO_KEYS_JSONVIEW_H
+#ifndef VCF_CRYPTO_JSONVIEW_H
+#define VCF_CRYPTO_JSONVIEW_H
 
 #include <stdbool.h>
 #include <stddef.h>

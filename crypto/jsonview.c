@@ -3,7 +3,7 @@
  * A cursor goes over the text; each skip_ function moves it behind what it wants, or
  * returns false. The same functions check a document and find their way in it later.
  */
-#include "crypto/keys/jsonview.h"
+#include "crypto/jsonview.h"
 
 #include <errno.h>
 #include <string.h>
