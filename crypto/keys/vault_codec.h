@@ -19,8 +19,8 @@
 #include <stdint.h>
 #include <time.h>
 
-#include "crypto/keyproto.h"
 #include "crypto/jsonview.h"
+#include "crypto/keyproto.h"
 #include "crypto/keys/lockbuf.h"
 #include "crypto/secret.h"
 #include "util/err.h"

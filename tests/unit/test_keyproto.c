@@ -284,7 +284,8 @@ END_TEST
 
 START_TEST(text_is_no_retry_after)
 {
-	struct key_reply r = {.kind = KEY_REPLY_ERROR, .tag = 1, .text = "retry-after=9 x"};
+	struct key_reply r = {
+		.kind = KEY_REPLY_ERROR, .tag = 1, .text = "retry-after=9 x"};
 	char out[600];
 
 	ck_assert_int_gt(keyproto_format_reply(out, sizeof(out), &r), 0);
