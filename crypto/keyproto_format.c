@@ -175,11 +175,14 @@ static void put_ready(struct out *o, const struct key_reply *r)
 	put_caps(o, r->caps);
 }
 
+/* A service's own words may begin like the field before them: then that stands there, as 0. */
 static void put_error(struct out *o, const struct key_reply *r)
 {
+	static const char field[] = "retry-after=";
+
 	put_word(o, keyproto_error_name(r->error));
-	if (r->retry_after_s)
-		put_number(o, "retry-after=", r->retry_after_s);
+	if (r->retry_after_s || strncmp(r->text, field, sizeof(field) - 1) == 0)
+		put_number(o, field, r->retry_after_s);
 	if (*r->text)
 		put_visible(o, r->text);
 }

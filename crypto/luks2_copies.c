@@ -85,6 +85,16 @@ int luks2_newest(const unsigned char *buf, size_t len)
 	return plausible[!best] && csum_good(buf, !best) ? !best : -1;
 }
 
+bool luks2_second_is_newer(const unsigned char *buf)
+{
+	struct luks2_hdr_disk first, second;
+
+	memcpy(&first, buf, sizeof(first));
+	memcpy(&second, buf + LUKS2_HDR_LEN, sizeof(second));
+	return memcmp(second.magic, magic_of(1), LUKS_MAGIC_LEN) == 0 &&
+	       be64toh(second.seqid_be) > be64toh(first.seqid_be);
+}
+
 /* Writes one copy over the other; magic, offset, salt and checksum are each copy's own.
  */
 static void copy_over(unsigned char *buf, int from)

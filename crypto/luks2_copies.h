@@ -17,6 +17,12 @@
 int luks2_newest(const unsigned char *buf, size_t len);
 
 /*
+ * Does the second copy say that it is the newer one? Its first 4 KiB are looked at: whether it is
+ * good remains to be seen. buf: from the start of the file.
+ */
+bool luks2_second_is_newer(const unsigned char *buf);
+
+/*
  * Makes both of the 2 * 16 KiB at buf say what the copy that counts says.
  * Returns true if that changed the other one; false too if no copy is good.
  */

@@ -122,15 +122,26 @@ void size_peek(struct peek *out, const void *buf, size_t len, uint64_t size)
 		out->kind = PEEK_PLAINTEXT;
 }
 
+/*
+ * Mostly the first copy counts, and then of the second one only the head is needed, which tells that it
+ * is no newer: the rest is read where that is not so, or where the first one is of no use.
+ */
 vcf_err_t size_peek_fd(struct peek *out, int fd, uint64_t size)
 {
 	unsigned char buf[CONTAINER_PEEK_LEN] __attribute__((aligned(4096)));
-	ssize_t n = 0;
+	const size_t first_len = LUKS2_HDR_LEN + LUKS2_BIN_LEN;
+	ssize_t n = io_pread_full(fd, buf, first_len, 0);
+	ssize_t more;
 
-	if (size)
-		n = io_pread_full(fd, buf, sizeof(buf), 0);
 	if (n < 0)
 		return (vcf_err_t)n;
 	size_peek(out, buf, (size_t)n, size);
+	if ((size_t)n < first_len ||
+	    (out->kind != PEEK_DAMAGED && !luks2_second_is_newer(buf)))
+		return 0;
+	more = io_pread_full(fd, buf + n, sizeof(buf) - first_len, n);
+	if (more < 0)
+		return (vcf_err_t)more;
+	size_peek(out, buf, (size_t)(n + more), size);
 	return 0;
 }

@@ -14,9 +14,11 @@
 #include <unistd.h>
 
 #include "fs/takeover.h"
+#include "fs/turns.h"
 #include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
+#include "util/rawio.h"
 #include "util/tsan.h"
 
 /* Protocol bits younger than the headers of Debian 12 (linux/fuse.h of 6.6). */
@@ -222,8 +224,30 @@ void ops_init(void *userdata, struct fuse_conn_info *conn)
 	conn->time_gran = 1;
 }
 
+vcf_err_t ops_drop_set_ids(struct server *sv, uint64_t nodeid, int fd)
+{
+	struct stat st;
+	mode_t mode;
+
+	if (fstatat(fd, "", &st, AT_EMPTY_PATH) < 0)
+		return -errno;
+	mode = st.st_mode & ~(mode_t)S_ISUID;
+	if (mode & S_IXGRP)
+		mode &= ~(mode_t)S_ISGID;
+	if (mode == st.st_mode)
+		return 0;
+	if (chmod(node_fd_path(fd).path, mode & 07777) < 0)
+		return -errno;
+	/* The kernel still has the old ones. Attributes alone (-1) wait for no page. */
+	if (fuse_lowlevel_notify_inval_inode(sv->se, nodeid, -1, 0))
+		log_dbg("cached attributes stay for their time");
+	return 0;
+}
+
 static void patch_init(struct server *sv, struct iovec *payload)
 {
+	const struct fuse_in_header *in = (const void *)current_worker->req;
+	const struct fuse_init_in *asked = (const void *)(in + 1);
 	struct fuse_init_out *out = payload->iov_base;
 
 	if (payload->iov_len < sizeof(*out))
@@ -231,6 +255,11 @@ static void patch_init(struct server *sv, struct iovec *payload)
 	/* libfuse 3.14 knows PARALLEL_DIROPS as a wish but never tells the kernel. */
 	out->flags |= INIT_EXT | FUSE_PARALLEL_DIROPS;
 	out->flags2 |= DIRECT_IO_ALLOW_MMAP_HI;
+	/*
+	 * Nor this one, by which set-id bits are ours to clear: else the kernel asks for
+	 * security.capability before each buffered write(2), a second request for each.
+	 */
+	out->flags |= asked->flags & FUSE_HANDLE_KILLPRIV_V2;
 	if (sv->inited)
 		return;
 	takeover_save_init(
@@ -281,11 +310,15 @@ static ssize_t write_stream(struct server *sv, const struct iovec *iov, int coun
 
 ssize_t ops_send(struct server *sv, const struct iovec *iov, int count)
 {
+	struct turn *turn = current_worker ? current_worker->turn : NULL;
 	ssize_t sent;
 
 	CRASHPOINT("answer-begins");
 	TSAN_RELEASE(&sv->devfd);
-	sent = sv->stream ? write_stream(sv, iov, count) : writev(sv->devfd, iov, count);
+	turns_answer_begins(turn);
+	sent = sv->stream ? write_stream(sv, iov, count)
+			  : rawio_writev(sv->devfd, iov, count);
+	turns_answer_ends(turn);
 	CRASHPOINT("answer-sent");
 	return sent;
 }

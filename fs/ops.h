@@ -127,6 +127,9 @@ void ops_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 void ops_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
 void ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 
+/* Clears set-id bits as write(2) by one who may not keep them does. fd: any of the file, O_PATH too. */
+NODISCARD vcf_err_t ops_drop_set_ids(struct server *sv, uint64_t nodeid, int fd);
+
 /*
  * Sets an image's size (setattr); f: the handle's descriptors or NULL. -EINPROGRESS: parked.
  */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fuse.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -137,6 +138,18 @@ static vcf_err_t set_size(struct server *sv, struct node *n,
 }
 
 /*
+ * Of one who may not keep them when he changes a file's size; the kernel says so in a bit that libfuse
+ * has no field for. chown(2) below clears them as it does everywhere.
+ */
+static bool kills_set_ids(void)
+{
+	const struct fuse_in_header *in = (const void *)current_worker->req;
+	const struct fuse_setattr_in *arg = (const void *)(in + 1);
+
+	return arg->valid & FATTR_KILL_SUIDGID;
+}
+
+/*
  * The size comes first: it alone may park the request, which is then executed again from its
  * start.
  */
@@ -147,6 +160,8 @@ static vcf_err_t apply(struct server *sv, struct node *n, const struct stat *att
 
 	if (to_set & FUSE_SET_ATTR_SIZE)
 		err = set_size(sv, n, fi, attr->st_size);
+	if (!err && to_set & FUSE_SET_ATTR_SIZE && kills_set_ids())
+		err = ops_drop_set_ids(sv, n->id, n->fd);
 	if (!err && to_set & FUSE_SET_ATTR_MODE &&
 	    chmod(node_fd_path(n->fd).path, attr->st_mode & 07777) < 0)
 		err = -errno;

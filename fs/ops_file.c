@@ -430,22 +430,32 @@ static vcf_err_t fallocate_image(struct server *sv, fuse_ino_t ino,
 			       (uint64_t)len);
 }
 
-void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
-		   struct fuse_file_info *fi)
+/* Set-id bits are ours to clear, and this request does not say whose call it was. */
+static vcf_err_t fallocate_handle(fuse_req_t req, fuse_ino_t ino, const struct handle *h,
+				  int mode, off_t off, off_t len)
 {
 	const int known =
 		FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+	vcf_err_t err = mode & ~known ? -EOPNOTSUPP : 0;
+
+	if (!err && fuse_req_ctx(req)->uid)
+		err = ops_drop_set_ids(ops_server(req), ino, h->fd);
+	if (err)
+		return err;
+	if (h->kind == HANDLE_IMAGE)
+		return fallocate_image(ops_server(req), ino, h, mode, off, len);
+	return fallocate(h->fd, mode, off, len) < 0 ? -errno : 0;
+}
+
+void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+		   struct fuse_file_info *fi)
+{
 	struct handle *h = ops_handle(req, ino, fi);
 	vcf_err_t err;
 
 	if (!h)
 		return;
-	if (mode & ~known)
-		err = -EOPNOTSUPP;
-	else if (h->kind == HANDLE_IMAGE)
-		err = fallocate_image(ops_server(req), ino, h, mode, off, len);
-	else
-		err = fallocate(h->fd, mode, off, len) < 0 ? -errno : 0;
+	err = fallocate_handle(req, ino, h, mode, off, len);
 	if (err == -EINPROGRESS)
 		ops_parked(req);
 	else

@@ -11,6 +11,15 @@
 #include "fs/takeover.h"
 #include "util/crashpoint.h"
 
+/* The node of a request; NULL: answered. The kernel remembers ENOSYS and does not ask again. */
+static struct node *xattr_node(fuse_req_t req, fuse_ino_t ino)
+{
+	if (ops_server(req)->cfg->xattr)
+		return ops_node(req, ino);
+	ops_reply_err(req, -ENOSYS);
+	return NULL;
+}
+
 static bool has_xattr(const struct node *n, const char *name)
 {
 	return getxattr(node_fd_path(n->fd).path, name, NULL, 0) >= 0;
@@ -47,7 +56,7 @@ static vcf_err_t remove_xattr(const struct node *n, const char *name)
 void ops_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
 		  size_t size, int flags)
 {
-	struct node *n = ops_node(req, ino);
+	struct node *n = xattr_node(req, ino);
 	vcf_err_t err;
 
 	if (!n)
@@ -70,7 +79,7 @@ static void reply_xattr(fuse_req_t req, size_t size, const char *buf, ssize_t le
 
 void ops_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
-	struct node *n = ops_node(req, ino);
+	struct node *n = xattr_node(req, ino);
 	auto_free char *buf = NULL;
 
 	if (!n)
@@ -85,7 +94,7 @@ void ops_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 
 void ops_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
-	struct node *n = ops_node(req, ino);
+	struct node *n = xattr_node(req, ino);
 	auto_free char *buf = NULL;
 
 	if (!n)
@@ -99,7 +108,7 @@ void ops_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 
 void ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
-	struct node *n = ops_node(req, ino);
+	struct node *n = xattr_node(req, ino);
 	vcf_err_t err;
 
 	if (!n)

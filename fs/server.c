@@ -31,6 +31,7 @@
 #include "fs/promote.h"
 #include "fs/reload.h"
 #include "fs/takeover.h"
+#include "fs/turns.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 
@@ -241,7 +242,8 @@ static vcf_err_t start_workers(struct server *sv)
 		sv->worker_cnt = i;
 	}
 	log_dbg("%u worker threads", sv->worker_cnt);
-	return deferred_start(sv->deferred);
+	err = turns_new(&sv->turns, sv);
+	return err ? err : deferred_start(sv->deferred);
 }
 
 static ssize_t no_read(int fd, void *buf, size_t len, void *userdata)
@@ -394,6 +396,11 @@ static void stop_keys(struct server *sv)
 
 static void free_workers(struct server *sv)
 {
+	if (sv->turns) {
+		turns_stop(sv->turns);
+		turns_free(sv->turns);
+	}
+	sv->turns = NULL;
 	for (unsigned int i = 0; sv->workers && i < sv->worker_cnt; i++)
 		worker_fini(&sv->workers[i]);
 	free(sv->workers);

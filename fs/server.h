@@ -39,6 +39,8 @@ struct imagetable;
 struct image_entry;
 struct keyset;
 struct promoter;
+struct turn;
+struct turns;
 struct parked;
 struct server;
 
@@ -70,6 +72,7 @@ struct worker {
 	/* The unique for which FUSE_INTERRUPT came last before it parked; never reset, since an
 	 * interrupt may come before the executor gets to the request. */
 	_Atomic uint64_t interrupted;
+	struct turn *turn;	/* of a worker; NULL: nobody's turn is asked for */
 	struct parked *resumed; /* the parked request that is executed again, or NULL */
 	_Atomic bool answering; /* its READ or WRITE is done */
 	struct session_async *async; /* a completer's: the request under way, or NULL */
@@ -121,6 +124,7 @@ struct server {
 	struct worker *workers;
 	unsigned int worker_cnt;
 	struct async *async; /* async.h; NULL: all requests stay with their workers */
+	struct turns *turns;
 	_Atomic uint64_t key_epoch; /* rises when a volume key is wiped */
 	_Atomic bool stopping;
 	_Atomic bool failed; /* the connection broke: no end that anybody asked for */

@@ -85,34 +85,13 @@ static vcf_err_t write_image(const struct transfer *t, const void *src)
 	return err;
 }
 
-/* A write past the page cache by one who may not keep set-id bits: the kernel leaves them to us. */
-static vcf_err_t drop_set_ids(const struct transfer *t)
-{
-	struct stat st;
-	mode_t mode;
-
-	if (fstat(t->h->fd, &st) < 0)
-		return -errno;
-	mode = st.st_mode & ~(mode_t)S_ISUID;
-	if (mode & S_IXGRP)
-		mode &= ~(mode_t)S_ISGID;
-	if (mode == st.st_mode)
-		return 0;
-	if (fchmod(t->h->fd, mode & 07777) < 0)
-		return -errno;
-	/* The kernel still has the old ones. Attributes alone (-1) wait for no page. */
-	if (fuse_lowlevel_notify_inval_inode(t->sv->se, t->ino, -1, 0))
-		log_dbg("cached attributes stay for their time");
-	return 0;
-}
-
 static vcf_err_t write_handle(const struct transfer *t, uint32_t write_flags,
 			      const void *src)
 {
 	vcf_err_t err = 0;
 
 	if (write_flags & FUSE_WRITE_KILL_SUIDGID)
-		err = drop_set_ids(t);
+		err = ops_drop_set_ids(t->sv, t->ino, t->h->fd);
 	if (err)
 		return err;
 	if (t->h->kind == HANDLE_IMAGE)

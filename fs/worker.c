@@ -23,9 +23,11 @@
 #include "fs/server.h"
 #include "fs/takeover.h"
 #include "fs/transfer.h"
+#include "fs/turns.h"
 #include "util/clock.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
+#include "util/rawio.h"
 #include "util/tsan.h"
 
 _Static_assert(sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in) ==
@@ -173,7 +175,7 @@ void server_reply(struct server *sv, uint64_t unique, vcf_err_t err, void *data,
 
 static ssize_t read_some(int fd, void *buf, size_t len)
 {
-	ssize_t n = read(fd, buf, len);
+	ssize_t n = rawio_read(fd, buf, len);
 
 	return n < 0 ? -errno : n;
 }
@@ -305,8 +307,11 @@ static void *request_loop(void *arg)
 	while (!sv->stopping) {
 		ssize_t n;
 
+		if (!turns_enter(w))
+			break;
 		worker_forget_keys(w);
 		n = read_request(sv, w);
+		turns_leave(w, n > 0);
 		TSAN_ACQUIRE(&sv->devfd);
 		if (n > 0)
 			handle(sv, w, (size_t)n);
@@ -319,6 +324,10 @@ static void *request_loop(void *arg)
 
 static vcf_err_t start_threads(struct server *sv)
 {
+	vcf_err_t err = turns_start(sv->turns);
+
+	if (err)
+		return err;
 	for (unsigned int i = 0; i < sv->worker_cnt; i++) {
 		struct worker *w = &sv->workers[i];
 		int rc;
@@ -399,4 +408,5 @@ void server_wait(struct server *sv)
 		sv->workers[i].started = false;
 	}
 	async_stop(sv);
+	turns_stop(sv->turns);
 }

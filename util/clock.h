@@ -15,13 +15,22 @@ static inline uint64_t clock_now_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-/* The same, up to some milliseconds ago, at a fifth of the price. */
+/* clock_now_ms(), up to some milliseconds ago, at a fifth of the price. */
 static inline uint64_t clock_coarse_ms(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* clock_now_ms() in nanoseconds. */
+static inline uint64_t clock_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
 /* Nanoseconds of CLOCK_REALTIME_COARSE: the clock that local file systems take for births. */

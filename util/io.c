@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "util/cleanup.h"
+#include "util/rawio.h"
 
 enum { READ_PIECE = 64 * 1024 };
 
@@ -17,7 +18,8 @@ ssize_t io_pread_full(int fd, void *buf, size_t len, off_t off)
 	size_t done = 0;
 
 	while (done < len) {
-		ssize_t n = pread(fd, (char *)buf + done, len - done, off + (off_t)done);
+		ssize_t n = rawio_pread(fd, (char *)buf + done, len - done,
+					off + (off_t)done);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -35,8 +37,8 @@ vcf_err_t io_pwrite_full(int fd, const void *buf, size_t len, off_t off)
 	size_t done = 0;
 
 	while (done < len) {
-		ssize_t n = pwrite(fd, (const char *)buf + done, len - done,
-				   off + (off_t)done);
+		ssize_t n = rawio_pwrite(fd, (const char *)buf + done, len - done,
+					 off + (off_t)done);
 
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -282,6 +282,19 @@ START_TEST(retry_after_is_cut)
 }
 END_TEST
 
+START_TEST(text_is_no_retry_after)
+{
+	struct key_reply r = {.kind = KEY_REPLY_ERROR, .tag = 1, .text = "retry-after=9 x"};
+	char out[600];
+
+	ck_assert_int_gt(keyproto_format_reply(out, sizeof(out), &r), 0);
+	ck_assert_str_eq(out, "1 error denied retry-after=0 retry-after=9 x\n");
+	ck_assert_int_eq(keyproto_parse_reply(&r, out, strlen(out) - 1), 0);
+	ck_assert_uint_eq(r.retry_after_s, 0);
+	ck_assert_str_eq(r.text, "retry-after=9 x");
+}
+END_TEST
+
 /* In order. */
 static const char *const created_rows[] = {
 	"-",
@@ -363,6 +376,7 @@ Suite *unit_suite(void)
 	tcase_add_test(t, lengths);
 	tcase_add_test(t, format_refuses);
 	tcase_add_test(t, retry_after_is_cut);
+	tcase_add_test(t, text_is_no_retry_after);
 	tcase_add_loop_test(t, created_order, 0, ROWS(created_rows));
 	tcase_add_loop_test(t, names, 0, ROWS(name_rows));
 	tcase_add_test(t, error_table);

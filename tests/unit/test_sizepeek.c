@@ -149,6 +149,20 @@ START_TEST(luks2_geometry)
 }
 END_TEST
 
+/* What is read of a file piece by piece tells the same as all of it. */
+static void agree(const unsigned char *hdr)
+{
+	auto_close int fd = made_file(hdr, 2 * D);
+	struct peek whole, file;
+
+	size_peek(&whole, hdr, CONTAINER_PEEK_LEN, 2 * D);
+	ck_assert_int_eq(size_peek_fd(&file, fd, 2 * D), 0);
+	ck_assert_int_eq(file.kind, whole.kind);
+	ck_assert_uint_eq(file.sector_len, whole.sector_len);
+	ck_assert_uint_eq(file.data_off, whole.data_off);
+	ck_assert_str_eq(file.uuid_text, whole.uuid_text);
+}
+
 /* The newer of two good copies counts. */
 START_TEST(newer_copy)
 {
@@ -163,6 +177,9 @@ START_TEST(newer_copy)
 	size_peek(&peek, hdr, CONTAINER_PEEK_LEN, 2 * D);
 	ck_assert_int_eq(peek.kind, PEEK_CONTAINER);
 	ck_assert_uint_eq(peek.sector_len, 512);
+	agree(hdr);
+	memset(hdr + (1 - _i) * LUKS2_HDR_LEN, 0, 8);
+	agree(hdr);
 }
 END_TEST
 
@@ -192,6 +209,7 @@ START_TEST(which_copy)
 	luks2_repair(hdr);
 	for (int i = 0; i < 2; i++) /* behind the text, where only the checksum looks */
 		hdr[i * LUKS2_HDR_LEN + LUKS2_HDR_LEN - 1] ^= !copies_rows[_i].good[i];
+	agree(hdr);
 	ck_assert_int_eq(luks2_newest(hdr, CONTAINER_PEEK_LEN), copies_rows[_i].want);
 	ck_assert(luks2_mend(hdr) ==
 		  (copies_rows[_i].want >= 0 &&

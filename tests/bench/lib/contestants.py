@@ -2,8 +2,8 @@
 """Who is measured: each keeps its files in a folder of its own and offers them at a mount point.
 
 start(base, size) makes the folder below base, mounts, and sets `target`, the file for fio, and
-`tree`, a folder for whole jobs (None where one image is all there is). stop() undoes all of it, also
-after half a start. missing() says why somebody cannot take part, or is None.
+`tree`, a folder for whole jobs (None where one image is all there is). stop() undoes all of it,
+also after half a start. missing() says why somebody cannot take part, or is None.
 """
 import contextlib
 import gzip
@@ -75,6 +75,7 @@ class Contestant:
     name = package = ""
     programs = ()
     note = ""
+    ends_with_mount = True
 
     def __init__(self):
         self.dir = self.target = self.tree = self.mnt = self.prepared = None
@@ -117,10 +118,10 @@ class Contestant:
         shutil.rmtree(self.dir, ignore_errors=True)
         self.dir = self.target = self.tree = None
 
-    @staticmethod
-    def end(child):
+    def end(self, child):
         """A server ends by itself once its mount is gone; one that does not is made to."""
-        for sig, patience in ((0, 5), (signal.SIGTERM, 3), (signal.SIGKILL, 3)):
+        for sig, patience in ((0, 5 * self.ends_with_mount), (signal.SIGTERM, 5),
+                              (signal.SIGKILL, 3)):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 if sig:
                     os.killpg(child.pid, sig)
@@ -143,7 +144,7 @@ class Contestant:
         if given:
             child.stdin.write(given.encode())
         child.stdin.close()
-        for _ in range(600):
+        for _ in range(1200):
             if is_mounted(at):
                 return
             if child.poll() is not None:
@@ -179,8 +180,8 @@ class Plain(Contestant):
 
 
 class PassthroughLl(Contestant):
-    """libfuse's example, which never touches the bytes. What is cached decides much: direct files and
-    no attributes (never) are better for O_DIRECT, the other end (always) for metadata."""
+    """libfuse's example, which never touches the bytes. What is cached decides much: direct files
+    and no attributes (never) are better for O_DIRECT, the other end (always) for metadata."""
     package = "libfuse3-dev gcc pkg-config"
     programs = ("gcc", "pkg-config")
     source = "/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c"
@@ -224,9 +225,11 @@ class Ours(Contestant):
         self.note = note or f"{os.path.relpath(self.program)} {' '.join(options)}".rstrip()
 
     def missing(self):
-        if os.access(self.program, os.X_OK):
-            return None
-        return f"{self.program} is not built"
+        if not os.access(self.program, os.X_OK):
+            return f"{self.program} is not built"
+        built = time.gmtime(os.stat(self.program).st_mtime)
+        self.note += time.strftime(" (built %Y-%m-%dT%H:%MZ)", built)
+        return None
 
     def mount(self):
         for name in ("keys", "state", "run"):
@@ -318,6 +321,7 @@ class Nbdkit(LuksFile):
 class Qemu(LuksFile):
     name, package = "qemu", "qemu-system-common qemu-utils"
     programs = ("qemu-storage-daemon", "qemu-img")
+    ends_with_mount = False
     note = "the luks FUSE export of qemu-storage-daemon: one file, LUKS1"
 
     def mount(self):

@@ -21,7 +21,7 @@ class Row:
     jobs: int = 1
     direct: bool = True
     unit: str = "IOPS"
-    once: bool = False      # no byte twice: for what a cache would answer the second time
+    once: bool = False      # no byte twice, none from the page cache
     more: tuple = ()
     core: bool = False
     less_is_better = False
@@ -124,6 +124,16 @@ def own_cpu(job):
     return (job["usr_cpu"] + job["sys_cpu"]) / 100 * job["job_runtime"] / 1000
 
 
+def forget(folder):
+    """What lies below a contestant is on the disk and not in memory (tmpfs keeps it)."""
+    os.sync()
+    for path, _, names in os.walk(folder):
+        for name in names:
+            fd = os.open(f"{path}/{name}", os.O_RDONLY)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
+
+
 def measure(row, contestant, seconds, bench):
     """One run: the value, and what it cost. `cpu_s`: fio and the contestant's servers."""
     direct = row.direct and contestant.direct["write" if row.writes() else "read"]
@@ -132,6 +142,8 @@ def measure(row, contestant, seconds, bench):
                  f"--direct={int(direct)}", *row.more]
     arguments += (["--ioengine=psync"] + (["--end_fsync=1"] if row.writes() else [])
                   if row.once else [f"--ioengine={bench.engine}", "--time_based", "--norandommap"])
+    if row.once and not row.writes():
+        forget(contestant.back)
     pids = contestant.pids()
     before, (busy, stolen) = ticks(pids), machine_ticks()
     job = execute(arguments)[0]

@@ -33,7 +33,8 @@ def first_line(*command):
 def field(path, name):
     try:
         with open(path) as f:
-            return next((line.split(":", 1)[1].strip() for line in f if line.startswith(name)), None)
+            found = (line.split(":", 1)[1].strip() for line in f if line.startswith(name))
+            return next(found, None)
     except OSError:
         return None
 

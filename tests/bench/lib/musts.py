@@ -104,7 +104,8 @@ def many(results, place, row):
     if row.name == "images1000":
         value = results.median(place["path"], row.name, OURS)
         plain = results.median(place["path"], row.name, "plain")
-        text = "-" if value is None else f"{value:.3f}" + (f" (plain: {plain:.3f})" if plain else "")
+        beside = f" (plain: {plain:.3f})" if plain else ""
+        text = "-" if value is None else f"{value:.3f}{beside}"
         yield Finding(f"{place['kind']}: {row.title}", ">= 0.95 of 1 image", text,
                       None if value is None else value >= 0.95)
         limit = 64 * 1024 + 24 * scale.IMAGES

@@ -3,8 +3,8 @@
 import html
 import statistics
 
-COLOURS = ("#9aa0a6", "#5f6368", "#8ab4f8", "#1a73e8", "#174ea6", "#4285f4", "#e8710a", "#f9ab00",
-           "#a142f4", "#d93025", "#12a4af", "#188038")
+COLOURS = ("#9aa0a6", "#5f6368", "#80868b", "#8ab4f8", "#1a73e8", "#174ea6", "#4285f4",
+           "#e8710a", "#f9ab00", "#a142f4", "#d93025", "#12a4af", "#188038")
 
 
 def figures(runs, key="value"):
@@ -53,14 +53,17 @@ class Results:
         return list(dict.fromkeys(who for row in self.runs.get(place, {}).values() for who in row))
 
 
+def buffered_mark(results, place, row, who):
+    return " b" if getattr(row, "direct", False) and results.buffered(place, row.name, who) else ""
+
+
 def cell(results, place, row, who, base):
     f = results.of(place, row.name, who)
     if not f:
         return "fails" if who in results.failed.get(place, {}).get(row.name, {}) else "-"
     half = 50 * (f["q3"] - f["q1"]) / f["median"] if f["median"] else 0
     text = number(f["median"]) + f" ±{half:.0f}%"
-    if getattr(row, "direct", False) and results.buffered(place, row.name, who):
-        text += " b"
+    text += buffered_mark(results, place, row, who)
     against = results.median(place, row.name, base)
     if against and who != base:
         text += f" ({f['median'] / against:.2f})"
@@ -94,8 +97,8 @@ def print_place(results, place, rows, base):
                                                 for who in names]) for row in here])
     costs = [row for row in here if any(cpu_cell(results, path, row, who) != "-" for who in names)]
     if costs:
-        table(f"**{place['kind']}**: CPU seconds (fio or the program, and the servers; in the kernel"
-              " too), for each GiB in fio's rows", names,
+        table(f"**{place['kind']}**: CPU seconds (fio or the program, and the servers; in the"
+              " kernel too), for each GiB in fio's rows", names,
               [(row.title, [cpu_cell(results, path, row, who) for who in names]) for row in costs])
     for row, who_why in results.failed.get(path, {}).items():
         for who, why in who_why.items():
@@ -131,11 +134,13 @@ def summary(results, places, rows):
 def chart(results, places, rows, file):
     """One group of bars a row; each row has its own scale, its longest bar is full."""
     names = list(dict.fromkeys(n for p in places for n in results.names(p["path"])))
-    groups = [(p, row) for p in places for row in rows if row.name in results.runs.get(p["path"], {})]
-    bar, gap, left, wide = 13, 30, 130, 620
+    groups = [(p, row) for p in places for row in rows
+              if row.name in results.runs.get(p["path"], {})]
+    bar, gap, left, wide = 13, 30, 150, 600
     height = sum(gap + bar * len(results.runs[p["path"]][row.name]) for p, row in groups) + 20
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + wide + 120}" height="{height}" '
-           'font-family="sans-serif" font-size="11">', '<rect width="100%" height="100%" fill="#fff"/>']
+           'font-family="sans-serif" font-size="11">',
+           '<rect width="100%" height="100%" fill="#fff"/>']
     y = 6
     for place, row in groups:
         got = {who: results.of(place["path"], row.name, who) for who in names}
@@ -154,7 +159,7 @@ def chart(results, places, rows, file):
                 f'fill="{COLOURS[names.index(who) % len(COLOURS)]}"/>'
                 f'<path d="M{x["q1"]:.1f} {middle}H{x["q3"]:.1f}" stroke="#000"/>'
                 f'<text x="{max(x["q3"], x["median"]) + 4:.1f}" y="{y + 9}">'
-                f'{number(f["median"])}</text>')
+                f'{number(f["median"])}{buffered_mark(results, place["path"], row, who)}</text>')
             y += bar
         y += gap - 20
     out.append("</svg>")

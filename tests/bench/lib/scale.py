@@ -96,7 +96,7 @@ class Opening:
     def with_helper(other):
         folder = other.dir + "/helper"
         os.mkdir(folder, 0o700)
-        program = shutil.copy(os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/helper",
+        program = shutil.copy(contestants.TOP + "/tests/bench/helper",
                               folder + "/vmcryptfs-key-bench")
         other.options = (*other.options, "key-service.helper=" + program, "key-service.linger=0")
         other.file_helper = False
