@@ -61,7 +61,7 @@ static void *bring_page(void *arg)
 static unsigned long first_address(const char *pid)
 {
 	char path[64];
-	unsigned long at;
+	unsigned long at = 0;
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%s/maps", pid);

@@ -22,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fs/async.h"
 #include "fs/history.h"
 #include "tests/protocol/rig.h"
 #include "util/clock.h"
@@ -837,6 +838,43 @@ START_TEST(in_both_places)
 }
 END_TEST
 
+/* Published as asynchronous: alone, beside the worker's copy, with three crashes of a completer. */
+START_TEST(asynchronous)
+{
+	struct session_async *a;
+	struct fc_call *call;
+	uint64_t nodeid, fh;
+	struct fc_msg m;
+	char buf[8];
+
+	start();
+	nodeid = create("disk", &fh);
+	ck_assert_int_eq(fc_write(r.c, nodeid, fh, 0, "older", 5), 0);
+	kill_server();
+	a = &s->async[SESSION_ASYNC_MAX - 1];
+	fc_msg_write(&m, nodeid, fh, 0, "newer", 5);
+	call = fc_expect(r.c);
+	place(5, &m, fc_unique(call));
+	a->len = SESSION_REQ_HEAD_LEN + 5;
+	memcpy(async_request(s, SESSION_ASYNC_MAX - 1),
+	       session_buffer(s, 5) + SESSION_PAGE_LEN - SESSION_REQ_HEAD_LEN, a->len);
+	a->faults = _i == 2 ? 3 : 0;
+	a->unique = fc_unique(call);
+	if (_i != 1) {
+		memset(session_buffer(s, 5), 0, 2 * SESSION_PAGE_LEN);
+		s->slots[5].busy = 0;
+	}
+	next_server();
+	ck_assert_int_eq(fc_end(call, NULL, 0, NULL), _i == 2 ? -EIO : 0);
+	ck_assert_int_eq(fc_read(r.c, nodeid, fh, 0, buf, sizeof(buf)), 5);
+	ck_assert(!memcmp(buf, _i == 2 ? "older" : "newer", 5));
+	ck_assert_uint_eq(s->head->replayed, 1);
+	ck_assert_uint_eq(s->head->poisoned, _i == 2);
+	ck_assert_uint_eq(a->unique, 0);
+	down();
+}
+END_TEST
+
 /* Three crashes of its own thread, and a request is not tried again. */
 START_TEST(poison)
 {
@@ -907,6 +945,7 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(t, not_twice, 0, ROWS(twice));
 	tcase_add_loop_test(t, exchange, 0, 2);
 	tcase_add_loop_test(t, in_both_places, 0, 2);
+	tcase_add_loop_test(t, asynchronous, 0, 3);
 	tcase_add_loop_test(t, poison, 0, 5);
 	tcase_add_test(t, malformed);
 	suite_add_tcase(suite, t);
