@@ -17,7 +17,11 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-enum { LIFE_WARN_MS = 10000 };
+enum {
+	LIFE_WARN_MS = 10000,
+	LOCK_WAIT_MS = 2000,
+	LOCK_PAUSE_MS = 20,
+};
 
 /*
  * Two daemons that do not know of each other would write one image with two ideas of its size.
@@ -25,9 +29,17 @@ enum { LIFE_WARN_MS = 10000 };
  */
 static vcf_err_t lock_backing(const struct keeper *k, int rootfd)
 {
+	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000l};
 	int how = k->p->cfg->shared ? LOCK_SH : LOCK_EX;
+	uint64_t until = clock_now_ms() + LOCK_WAIT_MS;
+	int rc = flock(rootfd, how | LOCK_NB);
 
-	if (flock(rootfd, how | LOCK_NB) == 0)
+	/* A server that was killed with its keeper still waits for its last transfers. */
+	while (rc < 0 && errno == EWOULDBLOCK && clock_now_ms() < until) {
+		nanosleep(&pause, NULL);
+		rc = flock(rootfd, how | LOCK_NB);
+	}
+	if (rc == 0)
 		return 0;
 	if (errno == EWOULDBLOCK) {
 		log_err("%s: another vmcryptfs serves it", k->p->cfg->backing);

@@ -264,8 +264,9 @@ def test_failover():
 
 def test_first_server_hangs():
     """With timeout = 10 s a helper has 5 s: enough for the second server."""
+    name = label()
     with start() as h:
-        key = h.new(label(), SECRET)
+        key = h.new(name, SECRET)
     with socket.create_server(("127.0.0.1", 0)) as mute, \
             start(server=f"127.0.0.1:{mute.getsockname()[1]},{SERVER}", deadline_ms="5000") as h:
         began = time.monotonic()
@@ -280,6 +281,8 @@ def test_first_server_hangs():
         expect(h.get(key) == SECRET, "the second server is not asked")
         expect(time.monotonic() - began < 4.5, "too late")
         show("the same over a kept connection", f"secret after {time.monotonic() - began:.1f} s")
+    with start() as h:
+        expect(h.kind(f"destroy {key} {name}") == "destroyed", "destroy")
 
 
 def test_failover_of_requests():
