@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "crypto/keyservice.h"
+#include "util/untrusted.h"
 
 static vcf_err_t keyjob_fill(struct keyjob *job, const char *id, const char *label,
 			     const struct secret *secret)
@@ -134,8 +135,11 @@ static enum keyjob_verdict on_end(struct keyjob *job)
 
 static enum keyjob_verdict on_error(struct keyjob *job, struct key_reply *r)
 {
-	snprintf(job->text, sizeof(job->text), "%s%s%.480s",
-		 keyproto_error_name(r->error), *r->text ? ": " : "", r->text);
+	char said[480];
+
+	untrusted_text(said, sizeof(said), r->text, strlen(r->text));
+	snprintf(job->text, sizeof(job->text), "%s%s%s", keyproto_error_name(r->error),
+		 *said ? ": " : "", said);
 	if (r->error == KEY_UNAVAILABLE) {
 		if (job->sent == KEY_NEW)
 			job->step = KEYJOB_FIND;

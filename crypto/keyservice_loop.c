@@ -325,7 +325,7 @@ static void delay_start(struct keyservice *ks)
 	ks->start_ms = clock_now_ms() + pause_ms(++ks->streak);
 }
 
-/* Each logs in by itself: not all at one moment. */
+/* Those that share no log-in shall not all log in at one moment. */
 static void stagger(struct keyservice *ks, uint64_t now)
 {
 	uint8_t dice;

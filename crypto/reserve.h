@@ -69,10 +69,11 @@ struct reserve_wanted {
 };
 
 /*
- * Takes a secret. wanted: NULL: for no image. 0: *out is the caller's. -EINPROGRESS: none is ready; one is being made
- * and ready(arg, err) will be called once from another thread (it may be before this call
- * returns), without locks held, after which the caller tries again (err 0) or gives up
- * (err: keyproto_errno(), -ECANCELED, or as the journal's disk says). It must not block.
+ * Takes a secret. wanted NULL: for no image. 0: *out is the caller's. -EINPROGRESS: none is
+ * ready; one is being made and ready(arg, err) will be called once from another thread (it may
+ * be before this call returns), without locks held, after which the caller tries again (err 0)
+ * or gives up (err: keyproto_errno(), -ECANCELED, or as the journal's disk says). It must not
+ * block.
  * Other -errno: at once (making one has just failed, or -ENOMEM).
  */
 typedef void reserve_ready_fn(void *arg, vcf_err_t err);

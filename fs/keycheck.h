@@ -8,9 +8,10 @@
 #include "util/err.h"
 
 /*
- * Do the helpers of these services start? All are asked at once. A helper that ends before it is ready twice (a wrong option, a missing
- * library) stops the mount: -ENOTCONN, its last error logged. A service that does not answer
- * within a few seconds does not: hosts boot before their services.
+ * Do the helpers of these services start? All are asked at once. A helper that ends before it
+ * is ready twice (a wrong option, a missing library) stops the mount: -ENOTCONN, its last error
+ * logged. A service that does not answer within a few seconds does not: hosts boot before their
+ * services.
  */
 NODISCARD vcf_err_t keycheck_start(struct keyservice *const *all,
 				   const char *const *names, size_t cnt);

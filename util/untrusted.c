@@ -28,9 +28,10 @@ static bool is_alnum(char c)
 	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
+/* The backslash is that of JSON, where many write "\/" for the slash of base64. */
 static bool is_run(char c)
 {
-	return is_alnum(c) || (c && strchr("+/=_-%~.", c));
+	return is_alnum(c) || (c && strchr("+/=_-%~.\\", c));
 }
 
 static bool is_hex(char c)
@@ -136,11 +137,19 @@ void untrusted_text(char *dst, size_t room, const char *src, size_t len)
 	dst[o.len] = '\0';
 }
 
+/* By pieces: untrusted_text() judges what lies between dots, slashes and UUIDs by itself. */
 size_t untrusted_cut_len(const char *src, size_t len)
 {
-	size_t run = 0;
+	size_t piece = 0;
 
-	while (run < len && is_run(src[len - 1 - run]))
-		run++;
-	return run <= UNTRUSTED_RUN_MAX ? len - run : len;
+	while (piece < len && is_run(src[len - 1 - piece]) &&
+	       piece <= UNTRUSTED_RUN_MAX) {
+		if (is_border(src[len - 1 - piece])) {
+			len -= piece + 1;
+			piece = 0;
+		} else {
+			piece++;
+		}
+	}
+	return piece <= UNTRUSTED_RUN_MAX ? len - piece : len;
 }

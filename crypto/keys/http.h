@@ -11,9 +11,10 @@
  * lies in ordinary heap: helpers link wipefree.c, which wipes whatever anybody frees. Their
  * stacks and buffers still in use are not wiped; the process is not dumpable.
  *
- * Endpoints: a request goes to the one that worked last. One that cannot be reached or
- * answers 5xx (not 501), or does not answer within its share of the time (deadline.h), or as a standby (307, 472, 473), loses its turn to the next; the request itself is only repeated
- * there if it may be (http_request.repeatable, or it has not been sent).
+ * Endpoints: a request goes to the one that worked last. One that cannot be reached, answers
+ * 5xx (not 501) or as a standby (307, 472, 473), or does not answer within its share of the
+ * time (deadline.h), loses its turn to the next; the request itself is only repeated there if
+ * it may be (http_request.repeatable, or it has not been sent).
  *
  * Failures: whatever keeps a whole reply from coming is `unavailable`, so the server tries
  * again: refused, DNS, time-outs, a cut-off or too large reply; and also certificates that

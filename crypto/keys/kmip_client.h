@@ -4,9 +4,10 @@
  * Not thread-safe.
  *
  * A request goes to the server that worked last. One that cannot be reached, does not answer
- * in time (its share of the verb's, deadline.h) or has a failure of its own loses its turn to the next. The request itself is
- * repeated (there, or over a new connection when a kept one turns out to be dead) only if it
- * may be: all but Register, unless that has not been sent at all.
+ * in time (its share of the verb's, deadline.h) or has a failure of its own loses its turn to
+ * the next. The request itself is repeated (there, or over a new connection when a kept one
+ * turns out to be dead) only if it may be: all but Register, unless that has not been sent at
+ * all.
  *
  * The version of the protocol is asked for with each new connection (DiscoverVersions),
  * unless the options fix it.

@@ -128,6 +128,7 @@ static const struct {
 	{"retry-after", "error unavailable retry-after=1 come back"},
 	{"retry-late", "error unavailable retry-after=100 come back"},
 	{"denied", "error denied not you"},
+	{"echo", "error denied you sent QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE="},
 	{"notfound", "error notfound where"},
 	{"quota", "error quota full"},
 	{"invalid", "error invalid what"},

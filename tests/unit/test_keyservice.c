@@ -921,6 +921,20 @@ START_TEST(surroundings)
 }
 END_TEST
 
+/* A service may quote what it was sent, and a script hand that on. */
+START_TEST(secret_in_error)
+{
+	struct setting set = {.mode = "echo"};
+	struct keyservice_sync out;
+	struct fixture f;
+
+	open_fixture(&f, &set);
+	ck_assert_int_eq(keyservice_get_sync(f.ks, "a", &out), -EKEYREJECTED);
+	ck_assert_str_eq(out.text, "denied: you sent [... 44 characters]");
+	close_fixture(&f);
+}
+END_TEST
+
 /* A helper may be found, and which may be used. */
 static void make(const char *path, mode_t mode, uid_t uid, bool folder)
 {
@@ -1111,6 +1125,7 @@ Suite *unit_suite(void)
 	tcase_add_test(t, reload_often);
 	tcase_add_test(t, alike);
 	tcase_add_test(t, surroundings);
+	tcase_add_test(t, secret_in_error);
 	tcase_add_loop_test(t, programs, 0, ROWS(program_rows));
 	tcase_add_test(t, program_names);
 	suite_add_tcase(s, t);

@@ -34,6 +34,7 @@ static const struct {
 	{"hvs.CAESI" X40, "hvs.[... 45 characters]"},
 	{"vault:v1:" BASE64, "vault:v1:[... 44 characters]"},
 	{"a%2Fb~" X40, "[... 46 characters]"},
+	{"{\"s\":\"" X20 "\\/" X20 "abc=\"}", "{\"s\":\"[... 46 characters]\"}"},
 	/* UUIDs, alone and in references. */
 	{"secret " UUID " is gone", "secret " UUID " is gone"},
 	{"https://kms.example.org:9311/v1/secrets/" UUID "/payload",
@@ -98,8 +99,17 @@ static const struct {
 	const char *text;
 	size_t len;
 } cut_rows[] = {
-	{"", 0},     {"abc", 0},      {"abc def", 4},
-	{"abc ", 4}, {"abc " X40, 4}, {"abc " X40 "x", 45},
+	{"", 0},
+	{"abc", 0},
+	{"abc def", 4},
+	{"abc ", 4},
+	{"abc " X40, 4},
+	{"abc " X40 "x", 45},
+	/* The end of a secret's first part, behind what is shown for itself. */
+	{"abc a.example.org." X40, 4},
+	{"abc /" X20 "/" X20 "/" X20, 4},
+	{"abc " X40 "x/" X20, 45},
+	{"abc " UUID "=" X20, 4},
 };
 
 START_TEST(cuts)
