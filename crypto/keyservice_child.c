@@ -216,6 +216,7 @@ void keychild_listen(struct keychild *c, uint64_t now_ms, keysaid_emit_fn *emit,
 		else
 			break;
 	}
+	secret_wipe(buf, sizeof(buf)); /* a script may say anything */
 	keysaid_tick(&c->said, now_ms, emit, arg);
 }
 

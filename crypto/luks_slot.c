@@ -99,6 +99,16 @@ static vcf_err_t open_material(struct scratch *s, const unsigned char *material)
 	return merge(s, hd, material);
 }
 
+/* In the same time whatever differs. */
+static bool equal(const unsigned char *a, const unsigned char *b, size_t len)
+{
+	unsigned char diff = 0;
+
+	for (size_t i = 0; i < len; i++)
+		diff |= a[i] ^ b[i];
+	return !diff;
+}
+
 static vcf_err_t check_digest(struct scratch *s, const struct luks_slot *slot)
 {
 	vcf_err_t err = pbkdf2(s->digest, slot->digest_len, s->key, sizeof(s->key),
@@ -106,7 +116,7 @@ static vcf_err_t check_digest(struct scratch *s, const struct luks_slot *slot)
 
 	if (err)
 		return err;
-	return memcmp(s->digest, slot->digest, slot->digest_len) ? -EKEYREJECTED : 0;
+	return equal(s->digest, slot->digest, slot->digest_len) ? 0 : -EKEYREJECTED;
 }
 
 static vcf_err_t open_slot(struct scratch *s, const struct luks_slot *slot,

@@ -59,6 +59,7 @@ vcf_err_t aio_start(struct aio *a, struct aio_op *op, int fd, void *buf, size_t 
 
 int aio_wait(struct aio *a, struct aio_op **ops, unsigned int max)
 {
+	struct timespec second = {.tv_sec = 1};
 	struct io_event events[BATCH_MAX];
 	long n;
 
@@ -66,7 +67,7 @@ int aio_wait(struct aio *a, struct aio_op **ops, unsigned int max)
 		return -EINVAL;
 	if (max > BATCH_MAX)
 		max = BATCH_MAX;
-	n = syscall(SYS_io_getevents, a->ctx, 1L, (long)max, events, NULL);
+	n = syscall(SYS_io_getevents, a->ctx, 1L, (long)max, events, &second);
 	if (n < 0)
 		return -errno;
 	for (long i = 0; i < n; i++) {

@@ -45,7 +45,10 @@ void aio_free(struct aio *a);
 NODISCARD vcf_err_t aio_start(struct aio *a, struct aio_op *op, int fd, void *buf,
 			      size_t len, uint64_t off, bool write);
 
-/* Waits until some have ended: how many, at most max. -EINTR: a signal; -EINVAL: aio_stop(). */
+/*
+ * Waits until some have ended, for a second at most: how many, at most max. -EINTR: a signal;
+ * -EINVAL: aio_stop().
+ */
 NODISCARD int aio_wait(struct aio *a, struct aio_op **ops, unsigned int max);
 
 #endif

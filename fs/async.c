@@ -246,6 +246,17 @@ static bool lock_memory(const struct session *s)
 	return locked && madvise(at, len, MADV_POPULATE_WRITE) == 0;
 }
 
+/* Guests' bytes that nobody would lock or wipe. */
+static void drop_memory(const struct session *s)
+{
+	void *at = session_async_buffer(s, 0);
+	size_t len = (size_t)SESSION_ASYNC_MAX * SESSION_ASYNC_LEN;
+
+	explicit_bzero(at, len);
+	if (madvise(at, len, MADV_REMOVE) < 0)
+		log_dbg("buffers of asynchronous transfers: %s", strerror(errno));
+}
+
 static void *complete(void *arg)
 {
 	struct worker *w = arg;
@@ -258,10 +269,12 @@ static void *complete(void *arg)
 	server_guard_thread();
 	if (w == a->completers) {
 		a->open = lock_memory(w->sv->session);
-		if (!a->open)
+		if (!a->open) {
+			drop_memory(w->sv->session);
 			log_info(
 				"no asynchronous transfers: their memory cannot be "
 				"locked; raise RLIMIT_MEMLOCK (ulimit -l, LimitMEMLOCK=)");
+		}
 	}
 	while ((n = aio_wait(a->aio, ops, 32)) >= 0 || n == -EINTR) {
 		for (int i = 0; i < n; i++)
@@ -344,11 +357,13 @@ void async_start(struct server *sv)
 	vcf_err_t err;
 
 	forget_earlier(sv->session);
-	if (!is_of_use(sv))
+	if (is_of_use(sv))
+		sv->async = calloc(1, sizeof(*sv->async));
+	if (!sv->async) {
+		if (sv->session->head->generation > 1)
+			drop_memory(sv->session);
 		return;
-	sv->async = calloc(1, sizeof(*sv->async));
-	if (!sv->async)
-		return;
+	}
 	sv->async->sv = sv;
 	err = open_async(sv->async);
 	if (!err)
@@ -384,9 +399,7 @@ void async_stop(struct server *sv)
 	}
 	if (a->aio)
 		aio_free(a->aio);
-	if (a->open)
-		explicit_bzero(session_async_buffer(sv->session, 0),
-			       (size_t)SESSION_ASYNC_MAX * SESSION_ASYNC_LEN);
+	drop_memory(sv->session);
 	sv->async = NULL;
 	free(a);
 }

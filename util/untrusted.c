@@ -5,7 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { UUID_TEXT_LEN = 36 };
+enum {
+	UUID_TEXT_LEN = 36,
+	TOKEN_RUN_MAX = 15, /* after the prefix of a token */
+};
 
 struct out {
 	char *dst;
@@ -74,12 +77,24 @@ static bool is_path(const char *s, size_t len)
 	return true;
 }
 
-static void put_piece(struct out *o, const char *s, size_t len)
+/* What stands before the dot in the tokens of Vault and OpenBao, which are short. */
+static bool is_token_prefix(const char *s, size_t len)
+{
+	static const char *const names[] = {"s", "b", "r", "hvs", "hvb", "hvr"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		if (len == strlen(names[i]) && memcmp(s, names[i], len) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void put_piece(struct out *o, const char *s, size_t len, size_t max)
 {
 	char text[48];
 	int n;
 
-	if (len <= UNTRUSTED_RUN_MAX) {
+	if (len <= max) {
 		put(o, s, len);
 		return;
 	}
@@ -90,7 +105,7 @@ static void put_piece(struct out *o, const char *s, size_t len)
 
 static void put_run(struct out *o, const char *s, size_t len)
 {
-	size_t from = 0, i = 0;
+	size_t from = 0, i = 0, max = UNTRUSTED_RUN_MAX;
 
 	if (is_path(s, len)) {
 		put(o, s, len);
@@ -104,13 +119,16 @@ static void put_run(struct out *o, const char *s, size_t len)
 		else if ((i == 0 || is_border(s[i - 1])) && is_uuid(s + i, len - i))
 			broken = UUID_TEXT_LEN;
 		if (broken) {
-			put_piece(o, s + from, i - from);
+			put_piece(o, s + from, i - from, max);
 			put(o, s + i, broken);
+			max = broken == 1 && is_token_prefix(s + from, i - from)
+				      ? TOKEN_RUN_MAX
+				      : UNTRUSTED_RUN_MAX;
 			from = i + broken;
 		}
 		i += broken ? broken : 1;
 	}
-	put_piece(o, s + from, len - from);
+	put_piece(o, s + from, len - from, max);
 }
 
 void untrusted_text(char *dst, size_t room, const char *src, size_t len)

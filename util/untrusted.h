@@ -18,7 +18,7 @@ enum { UNTRUSTED_RUN_MAX = 40 };
  * blank, none at the start or the end. A run of more than UNTRUSTED_RUN_MAX letters, digits and
  * + / = _ - % ~ \ becomes "[... N characters]". Dots and whole UUIDs break a run, so that host
  * names and references stay readable; an absolute path stays as it is if no part of it is so
- * long.
+ * long. After the prefix of a Vault token (s. b. r. hvs. ...) 16 characters are too many.
  */
 void untrusted_text(char *dst, size_t room, const char *src, size_t len);
 

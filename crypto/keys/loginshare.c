@@ -13,9 +13,9 @@
 
 #include "crypto/keys/loginshare_msg.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/parse.h"
 
-/* Less than what a helper has for a request, so that it can still say what the matter is. */
 enum { WAIT_MS = 16000, ANSWER_MS = 1000, TRIES = 3 };
 
 struct loginshare {
@@ -179,6 +179,17 @@ static vcf_err_t connect_broker(const struct loginshare *s, int *out)
 	return err;
 }
 
+/* Less than what is left for the request, so that it can still be said what the matter is. */
+static int wait_ms(void)
+{
+	uint64_t now = clock_now_ms(), until = helper_deadline_ms();
+
+	if (until <= now + ANSWER_MS)
+		return ANSWER_MS;
+	return until - now - ANSWER_MS < WAIT_MS ? (int)(until - now - ANSWER_MS)
+						 : WAIT_MS;
+}
+
 /* The broker's answer in s->msg. */
 static vcf_err_t ask(struct loginshare *s, bool refused)
 {
@@ -191,7 +202,7 @@ static vcf_err_t ask(struct loginshare *s, bool refused)
 	if (!err)
 		err = share_recv(s->turn, s->msg, ANSWER_MS);
 	if (!err && s->msg->what == SHARE_WAIT)
-		err = share_recv(s->turn, s->msg, WAIT_MS);
+		err = share_recv(s->turn, s->msg, wait_ms());
 	return err;
 }
 
