@@ -127,11 +127,14 @@ static bool others_are_under_way(const struct async *a, const struct worker *w)
 	return false;
 }
 
-/* A record for w's request, if it should not stay with w. */
+/*
+ * A record for w's request, if it should not stay with w. One that was parked stays with its executor,
+ * which may still be at work when async_stop() has waited for the last transfer.
+ */
 static struct slot *take_for(const struct worker *w, const struct image_file *f,
 			     size_t len)
 {
-	struct async *a = w->sv->async;
+	struct async *a = w->resumed ? NULL : w->sv->async;
 
 	if (!a || !a->open || f->direct_fd < 0 || len > SESSION_ASYNC_IO ||
 	    ((const struct fuse_in_header *)(const void *)w->req)->len >
@@ -394,12 +397,18 @@ void async_stop(struct server *sv)
 
 		if (w->started)
 			pthread_join(w->thread, NULL);
+		w->started = false;
 		if (w->io.xts)
-			xts_free(w->io.xts);
+			xts_free(STEAL_PTR(&w->io.xts));
 	}
 	if (a->aio)
-		aio_free(a->aio);
+		aio_free(STEAL_PTR(&a->aio));
+	a->open = false;
 	drop_memory(sv->session);
-	sv->async = NULL;
-	free(a);
+}
+
+void async_free(struct server *sv)
+{
+	async_stop(sv);
+	free(STEAL_PTR(&sv->async));
 }

@@ -29,8 +29,13 @@
  */
 void async_start(struct server *sv);
 
-/* Waits for what is under way, then ends the completers. Nobody starts anything more. */
+/*
+ * Waits for what is under way, then ends the completers. Workers have ended; executors may go on, and
+ * with them async_forget_key().
+ */
 void async_stop(struct server *sv);
+/* After that, when no executor is left either. */
+void async_free(struct server *sv);
 
 /*
  * True: the request in w's buffer is under way and will be answered; w has nothing to do with it any

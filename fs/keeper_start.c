@@ -128,6 +128,8 @@ void keeper_name_fds(struct keeper *k)
 }
 
 /*
+ * Only where a record says that one may be: anybody can hold an address space for as long as he
+ * likes, by a read of /proc/PID/cmdline into memory that does not come, maybe of this very mount.
  * Nobody else does anything about it, whoever looks into the dead process waits as well: so this
  * does not return to the loop, as waitpid(2) would not have in the normal case.
  */
@@ -139,7 +141,7 @@ void keeper_await_life(struct keeper *k)
 
 	if (*fd < 0)
 		return;
-	while (!lifesign_is_over(*fd)) {
+	while (session_async_cnt(k->session) && !lifesign_is_over(*fd)) {
 		nanosleep(&pause, NULL);
 		if (clock_now_ms() < warn_ms)
 			continue;

@@ -22,6 +22,7 @@
 #include "crypto/container.h"
 #include "crypto/containerid.h"
 #include "crypto/kdf.h"
+#include "fs/async.h"
 #include "fs/deferred.h"
 #include "fs/imagetable.h"
 #include "fs/keyaudit.h"
@@ -401,6 +402,7 @@ static void free_workers(struct server *sv)
 		turns_free(sv->turns);
 	}
 	sv->turns = NULL;
+	async_free(sv);
 	for (unsigned int i = 0; sv->workers && i < sv->worker_cnt; i++)
 		worker_fini(&sv->workers[i]);
 	free(sv->workers);

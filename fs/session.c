@@ -204,14 +204,21 @@ unsigned char *session_park_page(const struct session *s, uint32_t page)
 	       (size_t)page * SESSION_PAGE_LEN;
 }
 
-unsigned int session_in_flight(const struct session *s)
+unsigned int session_async_cnt(const struct session *s)
 {
 	unsigned int cnt = 0;
 
-	for (int i = 0; i < SESSION_SLOTS_MAX; i++)
-		cnt += s->slots[i].busy != 0;
 	for (int i = 0; i < SESSION_ASYNC_MAX; i++)
 		cnt += s->async[i].unique != 0;
+	return cnt;
+}
+
+unsigned int session_in_flight(const struct session *s)
+{
+	unsigned int cnt = session_async_cnt(s);
+
+	for (int i = 0; i < SESSION_SLOTS_MAX; i++)
+		cnt += s->slots[i].busy != 0;
 	return cnt;
 }
 

@@ -276,6 +276,9 @@ unsigned char *session_park_page(const struct session *s, uint32_t page);
 /* Requests under way, as the slots say: for the keeper, which does not map area (b). */
 unsigned int session_in_flight(const struct session *s);
 
+/* Of these: asynchronous ones. A transfer has its record from before its start to after its end. */
+unsigned int session_async_cnt(const struct session *s);
+
 /* Is there a request that a thread has read and not begun? Reads headers only, without a mapping. */
 bool session_has_unbegun(const struct session *s);
 

@@ -227,10 +227,19 @@ static bool count_out(struct turns *t)
 	return false;
 }
 
+static void begin_watch(struct turns *t)
+{
+	if (!atomic_exchange(&t->watching, true))
+		sem_post(&t->watch);
+}
+
+/* A signal may have ended its read(2) while all others are busy: then nobody would read. */
 static void park(struct turns *t, struct worker *w)
 {
 	if (!count_out(t))
 		return;
+	if (!t->watching && !count_reading(t))
+		begin_watch(t);
 	xts_forget(w->io.xts);
 	while (!t->sv->stopping && sem_wait(&t->parked) < 0)
 		continue; /* a signal */
@@ -249,12 +258,6 @@ bool turns_enter(struct worker *w)
 		park(t, w);
 	tn->reading = true;
 	return !t->sv->stopping;
-}
-
-static void begin_watch(struct turns *t)
-{
-	if (!atomic_exchange(&t->watching, true))
-		sem_post(&t->watch);
 }
 
 void turns_leave(struct worker *w, bool got)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fs/pace.h"
+#include "fs/server.h"
 #include "fs/turns.h"
 #include "tests/unit/unit.h"
 
@@ -244,6 +246,52 @@ START_TEST(parse_cpu)
 }
 END_TEST
 
+static void *comes_again(void *arg)
+{
+	turns_leave(arg, false);
+	turns_enter(arg);
+	return NULL;
+}
+
+/* Two are busy, two more than wanted read, and a signal ends their read(2): somebody has to watch. */
+START_TEST(watched_when_the_last_reader_parks)
+{
+	static struct config cfg;
+	struct session_slot slots[4] = {0};
+	struct worker workers[4] = {0};
+	struct server sv = {
+		.cfg = &cfg, .workers = workers, .worker_cnt = 4, .devfd = -1};
+	pthread_t threads[2];
+
+	ck_assert_int_eq(turns_new(&sv.turns, &sv), 0);
+	for (int i = 0; i < 4; i++) {
+		workers[i].sv = &sv;
+		workers[i].slot = &slots[i];
+		ck_assert_int_eq(xts_new(&workers[i].io.xts), 0);
+		sv.turns->of[i].reading = true;
+	}
+	turns_leave(&workers[0], true);
+	turns_leave(&workers[1], true);
+	ck_assert(!sv.turns->watching);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(
+			pthread_create(&threads[i], NULL, comes_again, &workers[2 + i]),
+			0);
+	for (int i = 0; i < 2000 && !sv.turns->watching; i++)
+		usleep(1000);
+	ck_assert(sv.turns->watching);
+	ck_assert_uint_eq(sv.turns->serving, PACE_BASE);
+	sv.stopping = true;
+	for (int i = 0; i < 2; i++)
+		sem_post(&sv.turns->parked);
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	for (int i = 0; i < 4; i++)
+		xts_free(workers[i].io.xts);
+	turns_free(sv.turns);
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *s = suite_create("pace");
@@ -260,6 +308,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tc, given_up);
 	tcase_add_test(tc, no_requests);
 	tcase_add_test(tc, parse_cpu);
+	tcase_add_test(tc, watched_when_the_last_reader_parks);
 	suite_add_tcase(s, tc);
 	return s;
 }

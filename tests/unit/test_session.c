@@ -59,6 +59,7 @@ START_TEST(empty)
 	s->async[0].unique = 6;
 	s->async[SESSION_ASYNC_MAX - 1].unique = 8;
 	ck_assert_uint_eq(session_in_flight(s), 4);
+	ck_assert_uint_eq(session_async_cnt(s), 2);
 	session_free(s, true);
 }
 END_TEST
