@@ -226,9 +226,14 @@ static void check_mounted_names(struct check *c)
 	}
 }
 
+/*
+ * The header of an image that gets a secret of its own in the background is changed copy by copy, one
+ * image at a time: the power may fail in the middle of one.
+ */
 static void check_log(struct check *c)
 {
 	char path[1100], line[1024];
+	int mended = 0;
 	FILE *log;
 
 	snprintf(path, sizeof(path), "%s/log", c->folder);
@@ -237,7 +242,9 @@ static void check_log(struct check *c)
 		die(path);
 	while (fgets(line, sizeof(line), log)) {
 		line[strcspn(line, "\n")] = '\0';
-		if (strstr(line, " err: ") || strstr(line, "damaged"))
+		if (strstr(line, "one copy of the header was damaged"))
+			mended++;
+		if (strstr(line, " err: ") || (strstr(line, "damaged") && mended != 1))
 			violation(c, "the daemon says: %s", line);
 	}
 	fclose(log);
