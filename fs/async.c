@@ -409,6 +409,8 @@ void async_stop(struct server *sv)
 
 void async_free(struct server *sv)
 {
-	async_stop(sv);
+	/* Once stopped, its memory is given back: not to be faulted in to be wiped again. */
+	if (sv->async && sv->async->aio)
+		async_stop(sv);
 	free(STEAL_PTR(&sv->async));
 }
