@@ -8,7 +8,7 @@ vcf_setup
 sed -i '/^helper = /s/.*/helper = static/; /^\[file\]/,$d' "$CONF"
 vcf_config <<CONFIG
 [static]
-secret = $(head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n')
+secret = 5a$(head -c 31 /dev/urandom | od -An -v -tx1 | tr -d ' \n')
 CONFIG
 expect_log 'static|theft|protects'
 vcf_mount
@@ -22,7 +22,8 @@ grep -qE 'static.*configuration' "$LOG" || fail "the mount does not say what it 
 ok "written, remounted, read"
 
 vcf_umount
-sed -i 's/^secret = ../secret = 00/' "$CONF"
+sed -i 's/^secret = 5a/secret = a5/' "$CONF"
+grep -q '^secret = a5' "$CONF" || fail "the secret was not changed"
 vcf_mount
 expect_log '[fg]: '
 must_fail_with "Key was rejected" cat "$MNT/f"
