@@ -24,7 +24,8 @@
 
 /*
  * Starts the completers, best effort: without the means (aio contexts, locked memory, a session with
- * a keeper's sign of life) or the use (tmpfs transfers at once), requests stay with their workers.
+ * a keeper's sign of life), the use (tmpfs transfers at once) or the wish (mount.asynchronous),
+ * requests stay with their workers.
  * After everything that an earlier process left is done.
  */
 void async_start(struct server *sv);

@@ -53,8 +53,9 @@ struct config {
 	bool nosuid, nodev;	  /* default yes */
 	char *state_directory;
 	char *runtime_directory;
-	uint64_t threads; /* 0: by the number of processors */
-	bool near_caller; /* default yes */
+	uint64_t threads;  /* 0: by the number of processors */
+	bool near_caller;  /* default yes */
+	bool asynchronous; /* default yes */
 	uint64_t heartbeat_s;
 	char *site;	 /* NULL: none */
 	char *log_level; /* err, warn, info, dbg */

@@ -41,6 +41,9 @@ const struct config_option config_options[] = {
 	 "The most worker threads; 0: by the number of processors."},
 	{"mount", "near-caller", CONFIG_BOOL, FIELD(near_caller), 0, 0, NULL, "yes",
 	 "Serve one who waits for each of his requests on his own processor, while it pays."},
+	{"mount", "asynchronous", CONFIG_BOOL, FIELD(asynchronous), 0, 0, NULL, "yes",
+	 "Leave direct transfers at queue depth to the kernel (Linux aio); no: a worker waits "
+	 "for each."},
 	{"mount", "heartbeat", CONFIG_DURATION, FIELD(heartbeat_s), 0, 3600, NULL, "30",
 	 "Replace a server that hangs: for so long no request has gone on. 0: never."},
 	{"mount", "site", CONFIG_STRING, FIELD(site), 0, 0, NULL, NULL,

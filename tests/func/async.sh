@@ -29,6 +29,12 @@ for size in 4096 512; do
 	vcf_umount
 done
 
+vcf_mount -o mount.asynchronous=no
+queue -k 2 -t "$MNT/off"
+equal "asynchronous transfers with asynchronous = no" 0 "$(asynchronous)"
+vcf_umount
+ok "asynchronous = no: the same bytes, by workers"
+
 vcf_mount
 expect_log 'err: the server \(pid .*\) was killed by signal 9 with .* takes over'
 queue -k 12 -t "$MNT/killed" >"$W/out" 2>&1 &

@@ -46,6 +46,7 @@ static const struct {
 	{"mount.runtime-directory=/c", "runtime-directory", false, "runtime-directory"},
 	{"mount.threads=3", "threads", false, "threads"},
 	{"mount.near-caller=no", "near-caller", false, "near-caller"},
+	{"mount.asynchronous=no", "asynchronous", false, "asynchronous"},
 	{"mount.heartbeat=5", "heartbeat", false, "heartbeat"},
 	{"mount.site=s", "site", false, "site"},
 	{"rules.passthrough=x", NULL, true, "[rules]"},
