@@ -25,10 +25,8 @@ struct keystone {
 	const char *service_type;
 	struct http *http;
 	struct lockbuf *token;	  /* empty: none */
-	bool refused;		  /* the last one was */
 	bool logged_in;		  /* once at least */
 	struct loginshare *share; /* NULL: alone */
-	struct lockbuf *shared;	  /* "ENDPOINT LF TOKEN", as it is shared */
 	uint64_t renew_ms;	  /* clock_now_ms() */
 	char endpoint[HTTP_URL_MAX];
 };
@@ -63,8 +61,7 @@ static void make_share(struct keystone *k, const struct http_options *http)
 {
 	auto_lockbuf struct lockbuf *identity = NULL;
 
-	if (lockbuf_new(&identity, sizeof(k->o) + KEYSTONE_NAME_MAX + sizeof(*http)) ||
-	    lockbuf_new(&k->shared, LOGINSHARE_MAX))
+	if (lockbuf_new(&identity, sizeof(k->o) + KEYSTONE_NAME_MAX + sizeof(*http)))
 		return;
 	keystone_identity(&k->o, k->service_type, identity);
 	http_options_identity(http, identity);
@@ -107,14 +104,14 @@ void keystone_free(struct keystone *k)
 		return;
 	http_free(k->http);
 	loginshare_free(k->share);
-	lockbuf_free(k->shared);
 	lockbuf_free(k->token);
 	free(k);
 }
 
 void keystone_refused(struct keystone *k)
 {
-	k->refused = k->token->len > 0;
+	if (k->token->len)
+		loginshare_refused(k->share);
 	lockbuf_reset(k->token);
 }
 
@@ -264,32 +261,30 @@ static vcf_err_t log_in(struct keystone *k, struct helper_failure *f)
 	return err;
 }
 
-/* --- sharing --- */
+/* --- sharing: "ENDPOINT LF TOKEN" --- */
 
-static void publish(struct keystone *k)
+static uint64_t publish(void *arg, struct lockbuf *login)
 {
-	lockbuf_reset(k->shared);
-	lockbuf_add_text(k->shared, k->endpoint);
-	lockbuf_add_text(k->shared, "\n");
-	lockbuf_add(k->shared, k->token->data, k->token->len);
-	if (!k->shared->full)
-		loginshare_put(k->share, k->shared, k->renew_ms);
-	lockbuf_reset(k->shared);
+	const struct keystone *k = arg;
+
+	lockbuf_add_text(login, k->endpoint);
+	lockbuf_add_text(login, "\n");
+	lockbuf_add(login, k->token->data, k->token->len);
+	return k->renew_ms;
 }
 
-/* Another helper's log-in. -EAGAIN: it is no good. */
-static vcf_err_t adopt(struct keystone *k, uint64_t until_ms)
+static vcf_err_t adopt(void *arg, const struct lockbuf *login, uint64_t until_ms)
 {
-	const char *lf = strchr(k->shared->data, '\n');
-	size_t len = lf ? (size_t)(lf - k->shared->data) : HTTP_URL_MAX;
+	struct keystone *k = arg;
+	const char *lf = strchr(login->data, '\n');
+	size_t len = lf ? (size_t)(lf - login->data) : HTTP_URL_MAX;
 
 	if (len >= HTTP_URL_MAX)
 		return -EAGAIN;
-	memcpy(k->endpoint, k->shared->data, len);
+	memcpy(k->endpoint, login->data, len);
 	k->endpoint[len] = '\0';
 	lockbuf_reset(k->token);
 	lockbuf_add_text(k->token, lf + 1);
-	lockbuf_reset(k->shared);
 	k->renew_ms = until_ms;
 	return k->token->full || !k->token->len ? -EAGAIN : 0;
 }
@@ -304,44 +299,22 @@ static void wait_jitter(struct keystone *k)
 	usleep(random % (k->o.jitter_s * 1000 * 1000));
 }
 
-static vcf_err_t log_in_here(struct keystone *k, struct helper_failure *f)
+static vcf_err_t log_in_here(void *arg, struct helper_failure *f)
 {
-	vcf_err_t err;
+	struct keystone *k = arg;
 
 	wait_jitter(k);
 	k->logged_in = true;
-	err = log_in(k, f);
-	if (!k->share)
-		return err;
-	if (err)
-		loginshare_failed(k->share, f);
-	else
-		publish(k);
-	return err;
-}
-
-static vcf_err_t renew(struct keystone *k, struct helper_failure *f)
-{
-	vcf_err_t err = -EAGAIN;
-	uint64_t until_ms = 0;
-
-	if (k->share)
-		err = loginshare_take(k->share, k->refused, k->shared, &until_ms, f);
-	if (!err)
-		err = adopt(k, until_ms);
-	if (err == -EAGAIN)
-		err = log_in_here(k, f);
-	if (!err)
-		k->refused = false;
-	return err;
+	return log_in(k, f);
 }
 
 vcf_err_t keystone_token(struct keystone *k, const char **token, struct helper_failure *f)
 {
+	static const struct login login = {log_in_here, adopt, publish};
 	vcf_err_t err = 0;
 
 	if (k->token->len == 0 || clock_now_ms() >= k->renew_ms)
-		err = renew(k, f);
+		err = loginshare_renew(k->share, &login, k, f);
 	if (err)
 		return err;
 	*token = k->token->data;

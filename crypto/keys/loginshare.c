@@ -22,8 +22,10 @@ struct loginshare {
 	struct sockaddr_un addr;
 	socklen_t addr_len;
 	struct share_msg *msg;
-	uint64_t gen; /* of the log-in that we had last */
-	int turn;     /* the connection over which we have the turn; -1 */
+	struct lockbuf *login; /* on its way, else empty */
+	uint64_t gen;	       /* of the log-in that we had last */
+	bool refused;	       /* that one was */
+	int turn;	       /* the connection over which we have the turn; -1 */
 };
 
 /* --- messages --- */
@@ -123,7 +125,7 @@ vcf_err_t loginshare_new(struct loginshare **out, const char *identity)
 		return -ENOMEM;
 	s->turn = -1;
 	s->msg = share_msg_new();
-	if (!s->msg || set_address(s, identity))
+	if (!s->msg || lockbuf_new(&s->login, LOGINSHARE_MAX) || set_address(s, identity))
 		return -ENOMEM;
 	*out = STEAL_PTR(&s);
 	return 0;
@@ -141,6 +143,7 @@ void loginshare_free(struct loginshare *s)
 	if (!s)
 		return;
 	end_turn(s);
+	lockbuf_free(s->login);
 	if (s->msg) {
 		secret_wipe(s->msg, sizeof(*s->msg));
 		munmap(s->msg, sizeof(*s->msg));
@@ -271,4 +274,56 @@ void loginshare_failed(struct loginshare *s, const struct helper_failure *f)
 	if (share_send(s->turn, m))
 		helper_log("a failed log-in could not be told to the other helpers");
 	end_turn(s);
+}
+
+/* --- all of it --- */
+
+static vcf_err_t log_in_here(struct loginshare *s, const struct login *l, void *arg,
+			     struct helper_failure *f)
+{
+	vcf_err_t err = l->log_in(arg, f);
+	uint64_t until_ms;
+
+	if (!s)
+		return err;
+	if (err) {
+		loginshare_failed(s, f);
+		return err;
+	}
+	lockbuf_reset(s->login);
+	until_ms = l->publish(arg, s->login);
+	if (!s->login->full)
+		loginshare_put(s, s->login, until_ms);
+	lockbuf_reset(s->login);
+	return 0;
+}
+
+static vcf_err_t take_over(struct loginshare *s, const struct login *l, void *arg,
+			   struct helper_failure *f)
+{
+	uint64_t until_ms = 0;
+	vcf_err_t err = loginshare_take(s, s->refused, s->login, &until_ms, f);
+
+	if (!err)
+		err = l->adopt(arg, s->login, until_ms);
+	lockbuf_reset(s->login);
+	return err;
+}
+
+vcf_err_t loginshare_renew(struct loginshare *s, const struct login *l, void *arg,
+			   struct helper_failure *f)
+{
+	vcf_err_t err = s ? take_over(s, l, arg, f) : -EAGAIN;
+
+	if (err == -EAGAIN)
+		err = log_in_here(s, l, arg, f);
+	if (s && !err)
+		s->refused = false;
+	return err;
+}
+
+void loginshare_refused(struct loginshare *s)
+{
+	if (s)
+		s->refused = true;
 }

@@ -30,12 +30,34 @@ enum { LOGINSHARE_MAX = 10 * 1024 }; /* bytes of a log-in */
 
 struct loginshare;
 
+/* What one kind of service does; arg is the caller's. Each within loginshare_renew(), on its thread. */
+struct login {
+	/* A log-in of our own: 0, or what helper_fail() returned. */
+	vcf_err_t (*log_in)(void *arg, struct helper_failure *f);
+	/* Takes what publish() of another helper has filled. -EAGAIN: it is no good. */
+	vcf_err_t (*adopt)(void *arg, const struct lockbuf *login, uint64_t until_ms);
+	/* Fills the empty buffer with our own; returns until when others may use it. */
+	uint64_t (*publish)(void *arg, struct lockbuf *login);
+};
+
 /* identity: service, user and the like, any bytes. -ENOMEM, -EPERM. */
 NODISCARD vcf_err_t loginshare_new(struct loginshare **out, const char *identity);
 
 void loginshare_free(struct loginshare *s); /* NULL is allowed */
 
 /*
+ * Another log-in: somebody's, or one of our own, which the others get. s NULL: alone. 0, or what
+ * helper_fail() returned.
+ */
+NODISCARD vcf_err_t loginshare_renew(struct loginshare *s, const struct login *l,
+				     void *arg, struct helper_failure *f);
+
+/* The one that we have is void: the next loginshare_renew() shall not get it again. NULL is allowed. */
+void loginshare_refused(struct loginshare *s);
+
+/*
+ * The steps of loginshare_renew().
+ *
  * Asks for a log-in. refused: the one that we had from here (or put here) is void.
  * 0        `login` holds it, good until *until_ms (clock_now_ms())
  * -EAGAIN  log in yourself, then loginshare_put() or loginshare_failed()

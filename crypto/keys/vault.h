@@ -54,8 +54,6 @@ struct vault {
 	struct stat token_stat; /* auth = token: of the file that it is from */
 
 	struct loginshare *share; /* NULL: alone, or auth = token */
-	struct lockbuf *shared;	  /* a log-in as it is shared */
-	bool refused;		  /* the last token was */
 
 	bool mount_checked;   /* kv: it is version 2, or may not be asked */
 	bool key_checked;     /* transit: the key is derived, or may not be asked */

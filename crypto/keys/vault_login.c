@@ -114,8 +114,9 @@ static vcf_err_t take_login(struct vault *v, const struct http_reply *r, uint64_
 	return 0;
 }
 
-static vcf_err_t log_in(struct vault *v, struct helper_failure *f)
+static vcf_err_t log_in(void *arg, struct helper_failure *f)
 {
+	struct vault *v = arg;
 	auto_lockbuf struct lockbuf *body = NULL;
 	uint64_t now = clock_now_ms();
 	char path[VAULT_URL_PATH_MAX];
@@ -157,7 +158,7 @@ void vault_login_share(struct vault *v)
 {
 	auto_lockbuf struct lockbuf *identity = NULL;
 
-	if (lockbuf_new(&identity, sizeof(*v)) || lockbuf_new(&v->shared, LOGINSHARE_MAX))
+	if (lockbuf_new(&identity, sizeof(*v)))
 		return;
 	add_identity(v, identity);
 	if (identity->full || loginshare_new(&v->share, identity->data))
@@ -167,33 +168,28 @@ void vault_login_share(struct vault *v)
 void vault_login_stop(struct vault *v)
 {
 	loginshare_free(v->share);
-	lockbuf_free(v->shared);
 }
 
-static void publish(struct vault *v)
+static uint64_t publish(void *arg, struct lockbuf *login)
 {
+	const struct vault *v = arg;
 	const struct shared_login head = {v->logged_in_ms, v->end_ms};
 
-	lockbuf_reset(v->shared);
-	lockbuf_add(v->shared, &head, sizeof(head));
-	lockbuf_add(v->shared, v->token->data, v->token->len);
-	if (!v->shared->full)
-		loginshare_put(v->share, v->shared, v->renew_ms);
-	lockbuf_reset(v->shared);
+	lockbuf_add(login, &head, sizeof(head));
+	lockbuf_add(login, v->token->data, v->token->len);
+	return v->renew_ms;
 }
 
-/* Another helper's log-in. -EAGAIN: it is no good. */
-static vcf_err_t adopt(struct vault *v, uint64_t until_ms)
+static vcf_err_t adopt(void *arg, const struct lockbuf *login, uint64_t until_ms)
 {
+	struct vault *v = arg;
 	struct shared_login head;
 
-	if (v->shared->len <= sizeof(head))
+	if (login->len <= sizeof(head))
 		return -EAGAIN;
-	memcpy(&head, v->shared->data, sizeof(head));
+	memcpy(&head, login->data, sizeof(head));
 	lockbuf_reset(v->fresh);
-	lockbuf_add(v->fresh, v->shared->data + sizeof(head),
-		    v->shared->len - sizeof(head));
-	lockbuf_reset(v->shared);
+	lockbuf_add(v->fresh, login->data + sizeof(head), login->len - sizeof(head));
 	if (v->fresh->full)
 		return -EAGAIN;
 	take_fresh(v);
@@ -201,35 +197,6 @@ static vcf_err_t adopt(struct vault *v, uint64_t until_ms)
 	v->renew_ms = until_ms;
 	v->end_ms = head.end_ms;
 	return 0;
-}
-
-static vcf_err_t log_in_here(struct vault *v, struct helper_failure *f)
-{
-	vcf_err_t err = log_in(v, f);
-
-	if (!v->share)
-		return err;
-	if (err)
-		loginshare_failed(v->share, f);
-	else
-		publish(v);
-	return err;
-}
-
-static vcf_err_t renew(struct vault *v, struct helper_failure *f)
-{
-	vcf_err_t err = -EAGAIN;
-	uint64_t until_ms = 0;
-
-	if (v->share)
-		err = loginshare_take(v->share, v->refused, v->shared, &until_ms, f);
-	if (!err)
-		err = adopt(v, until_ms);
-	if (err == -EAGAIN)
-		err = log_in_here(v, f);
-	if (!err)
-		v->refused = false;
-	return err;
 }
 
 /* --- the token --- */
@@ -247,6 +214,7 @@ static bool bridge(struct vault *v, const struct helper_failure *f)
 
 vcf_err_t vault_login_token(struct vault *v, struct helper_failure *f)
 {
+	static const struct login login = {log_in, adopt, publish};
 	uint64_t now = clock_now_ms();
 	vcf_err_t err;
 
@@ -254,7 +222,7 @@ vcf_err_t vault_login_token(struct vault *v, struct helper_failure *f)
 		return 0;
 	if (now >= v->end_ms)
 		lockbuf_reset(v->token);
-	err = renew(v, f);
+	err = loginshare_renew(v->share, &login, v, f);
 	return err && bridge(v, f) ? 0 : err;
 }
 
@@ -263,6 +231,6 @@ bool vault_login_refused(struct vault *v)
 	if (clock_now_ms() - v->logged_in_ms < RELOGIN_MS)
 		return false;
 	lockbuf_reset(v->token);
-	v->refused = true;
+	loginshare_refused(v->share);
 	return true;
 }

@@ -201,6 +201,95 @@ START_TEST(large_ones)
 }
 END_TEST
 
+/* A service of whom each log-in is another one. */
+struct service {
+	int log_ins, adopted;
+	char login[32];
+	vcf_err_t fails, unfit;
+};
+
+static vcf_err_t service_log_in(void *arg, struct helper_failure *f)
+{
+	struct service *v = arg;
+
+	if (v->fails)
+		return helper_fail(f, KEY_DENIED, "no");
+	snprintf(v->login, sizeof(v->login), "%p %d", arg, ++v->log_ins);
+	return 0;
+}
+
+static vcf_err_t service_adopt(void *arg, const struct lockbuf *login, uint64_t until_ms)
+{
+	struct service *v = arg;
+
+	ck_assert_uint_gt(until_ms, clock_now_ms());
+	if (v->unfit)
+		return -EAGAIN;
+	snprintf(v->login, sizeof(v->login), "%s", login->data);
+	v->adopted++;
+	return 0;
+}
+
+static uint64_t service_publish(void *arg, struct lockbuf *login)
+{
+	const struct service *v = arg;
+
+	lockbuf_add_text(login, v->login);
+	return clock_now_ms() + 5000;
+}
+
+static const struct login login_ops = {service_log_in, service_adopt, service_publish};
+
+static void renew(struct loginshare *s, struct service *v, int log_ins, int adopted)
+{
+	struct helper_failure f;
+
+	ck_assert_int_eq(loginshare_renew(s, &login_ops, v, &f), 0);
+	ck_assert_int_eq(v->log_ins, log_ins);
+	ck_assert_int_eq(v->adopted, adopted);
+}
+
+START_TEST(renewing)
+{
+	struct loginshare *s[] = {share(), share()};
+	struct service v[2] = {0};
+	struct helper_failure f;
+
+	loginshare_refused(s[0]);
+	loginshare_refused(NULL);
+	/* an earlier test's is no good; one of our own goes to the others */
+	v[0].unfit = -EAGAIN;
+	renew(s[0], &v[0], 1, 0);
+	v[0].unfit = 0;
+	renew(s[1], &v[1], v[1].log_ins, 1);
+	renew(s[0], &v[0], v[0].log_ins, 1);
+	ck_assert_str_eq(v[0].login, v[1].login);
+	loginshare_refused(s[1]);
+	renew(s[1], &v[1], 1, 1);
+	renew(s[1], &v[1], 1, 2); /* it was told once */
+	renew(s[0], &v[0], v[0].log_ins, 2);
+	ck_assert_str_eq(v[0].login, v[1].login);
+	loginshare_refused(s[1]);
+	v[1].fails = -EACCES;
+	ck_assert_int_eq(loginshare_renew(s[1], &login_ops, &v[1], &f),
+			 keyproto_errno(KEY_DENIED));
+	ck_assert_str_eq(f.text, "no");
+	v[1].fails = 0;
+	renew(s[1], &v[1], 2, 2); /* still refused */
+	loginshare_free(s[0]);
+	loginshare_free(s[1]);
+}
+END_TEST
+
+START_TEST(renewing_alone)
+{
+	struct service v = {0};
+
+	renew(NULL, &v, 1, 0);
+	renew(NULL, &v, 2, 0);
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *s = suite_create("loginshare");
@@ -212,6 +301,8 @@ Suite *unit_suite(void)
 	tcase_add_test(t, the_turn_of_one_that_ends);
 	tcase_add_test(t, an_end_in_time);
 	tcase_add_test(t, large_ones);
+	tcase_add_test(t, renewing);
+	tcase_add_test(t, renewing_alone);
 	suite_add_tcase(s, t);
 	return s;
 }
