@@ -65,6 +65,7 @@ static void look_at(struct check *c, const struct plan *p, const struct outcome 
 	c->what = what;
 	if (p->only == SIZE_MAX || only) {
 		c->replays++;
+		c->flying += o->flying;
 		check_outcome(c);
 		if (only || (p->every && c->number % p->every == p->every - 1))
 			check_mounted(c);
@@ -179,7 +180,8 @@ static void check_end(struct check *c, const char *const folders[TREES])
 	disk_advance(&c->disk, c->disk.event_cnt);
 	c->cut = c->disk.event_cnt;
 	for (size_t i = 0; i < c->model.file_cnt; i++)
-		c->model.files[i].versions[c->model.files[i].cnt - 1].acked = 0;
+		for (size_t k = 0; k < c->model.files[i].cnt; k++)
+			c->model.files[i].versions[k].acked = 0;
 	for (size_t i = 0; i < c->model.name_cnt; i++)
 		c->model.names[i].bindings[c->model.names[i].cnt - 1].acked = 0;
 	outcome_prefix(&o, &c->disk);
@@ -241,6 +243,7 @@ int main(int argc, char **argv)
 	check_end(&c, folders);
 	printf("%zu events, %zu syncs acknowledged, %zu contents compared\n",
 	       c.disk.event_cnt, c.model.acks, c.compared);
+	printf("%zu asynchronous writes under way where the power failed\n", c.flying);
 	printf("%zu replays (%zu prefixes, %zu reorderings, %zu mounted), %zu violations\n",
 	       c.replays, c.prefixes, c.reorderings, c.mounted, c.violations);
 	return c.violations != 0;

@@ -43,7 +43,7 @@ struct check {
 	uint64_t random;
 	bool only; /* one outcome, with all details */
 	/* counts */
-	size_t replays, prefixes, reorderings, mounted, violations, compared;
+	size_t replays, prefixes, reorderings, mounted, violations, compared, flying;
 };
 
 void violation(struct check *c, const char *fmt, ...)

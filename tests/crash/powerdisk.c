@@ -171,9 +171,14 @@ uint64_t content_hash(const struct content *c, uint64_t len)
 
 /* --- operations on one file --- */
 
+static bool writes(const struct record *r)
+{
+	return r->kind == RECORD_WRITE || r->kind == RECORD_SUBMIT;
+}
+
 static uint64_t grown_to(const struct record *r)
 {
-	if (r->kind == RECORD_WRITE)
+	if (writes(r))
 		return r->off + r->data_len;
 	if (r->kind == RECORD_ALLOC && !(r->value & FALLOC_FL_KEEP_SIZE))
 		return r->off + r->cnt;
@@ -192,7 +197,7 @@ static void apply(struct content *c, const struct record *r)
 	if (r->kind == RECORD_SIZE) {
 		c->size = r->off;
 		trim(c);
-	} else if (r->kind == RECORD_WRITE) {
+	} else if (writes(r)) {
 		put_range(c, r->off, r->data, r->data_len);
 	} else if (zeroes(r)) {
 		zero_range(c, r->off, r->off + r->cnt);
@@ -392,6 +397,27 @@ static void add_pending(struct object *o, const struct record *r)
 	apply(&o->now, r);
 }
 
+static void add_flying(struct object *o, const struct record *r)
+{
+	o->flying = more(o->flying, o->flying_cnt, &o->flying_room, sizeof(*o->flying));
+	o->flying[o->flying_cnt++] = r;
+}
+
+static void land(struct object *o, const struct record *done)
+{
+	size_t i = 0;
+
+	while (i < o->flying_cnt && o->flying[i]->cnt != done->cnt)
+		i++;
+	if (i == o->flying_cnt || done->value != (int32_t)o->flying[i]->data_len) {
+		fprintf(stderr, "powercheck: an asynchronous write ended with %d\n",
+			done->value);
+		exit(2);
+	}
+	add_pending(o, o->flying[i]);
+	o->flying[i] = o->flying[--o->flying_cnt];
+}
+
 static void names_durable(struct tree *t, size_t to)
 {
 	while (t->durable_cnt < to)
@@ -436,6 +462,12 @@ void disk_advance(struct disk *d, size_t to)
 		case RECORD_ALLOC:
 			add_pending(o, r);
 			break;
+		case RECORD_SUBMIT:
+			add_flying(o, r);
+			break;
+		case RECORD_DONE:
+			land(o, r);
+			break;
 		case RECORD_FSYNC:
 		case RECORD_FDATASYNC:
 			settle(d, o, r->kind == RECORD_FSYNC);
@@ -463,6 +495,8 @@ void outcome_prefix(struct outcome *o, const struct disk *d)
 	o->own = need(calloc(o->cnt, sizeof(*o->own)));
 	for (size_t i = 0; i < o->cnt; i++)
 		o->contents[i] = &d->objects[i]->now;
+	for (size_t i = 0; i < o->cnt; i++)
+		o->flying += d->objects[i]->flying_cnt;
 	for (int i = 0; i < TREES; i++)
 		o->names[i] = clone_names(&d->trees[i].now);
 }
@@ -489,7 +523,7 @@ static bool is_meta(const struct object *o, size_t i)
 {
 	const struct record *r = o->pending[i];
 
-	return r->kind != RECORD_WRITE || grown_to(r) > o->size_before[i];
+	return !writes(r) || grown_to(r) > o->size_before[i];
 }
 
 /* A change that gives the range other blocks. */
@@ -540,10 +574,10 @@ static void apply_torn(struct content *c, const struct record *r, uint64_t *rand
 	}
 }
 
-/* Where one write stands between the changes before it. */
-static bool lost_blocks(const struct object *o, size_t i, size_t first_lost)
+/* Where a write stands between the changes before it, which are the first i. */
+static bool lost_blocks(const struct object *o, const struct record *r, size_t i,
+			size_t first_lost)
 {
-	const struct record *r = o->pending[i];
 	uint64_t from = r->off - r->off % PAGE_LEN;
 	uint64_t end = (r->off + r->data_len + PAGE_LEN - 1) / PAGE_LEN * PAGE_LEN;
 
@@ -566,7 +600,7 @@ static size_t apply_some(struct content *c, const struct object *o, size_t first
 			apply(c, r);
 			continue;
 		}
-		if (r->kind != RECORD_WRITE || lost_blocks(o, i, first_lost)) {
+		if (!writes(r) || lost_blocks(o, r, i, first_lost)) {
 			lost++;
 			continue;
 		}
@@ -578,7 +612,29 @@ static size_t apply_some(struct content *c, const struct object *o, size_t first
 		if (luck == LUCK_MIXED && x > 1)
 			apply_torn(c, r, random);
 	}
-	trim(c);
+	return lost;
+}
+
+/* All, a part, or nothing of each; on top of the pending ones, none of which it can meet. */
+static size_t apply_flying(struct content *c, const struct object *o, size_t first_lost,
+			   uint64_t *random)
+{
+	size_t lost = 0;
+
+	for (size_t i = 0; i < o->flying_cnt; i++) {
+		const struct record *r = o->flying[i];
+		uint64_t x = work_random(random) % 3;
+
+		bool gone = lost_blocks(o, r, o->pending_cnt, first_lost);
+
+		if (x == 0 && !gone) {
+			put_range(c, r->off, r->data, r->data_len);
+			continue;
+		}
+		lost++;
+		if (x == 1 && !gone)
+			apply_torn(c, r, random);
+	}
 	return lost;
 }
 
@@ -606,11 +662,13 @@ void outcome_random(struct outcome *o, const struct disk *d, uint64_t *random)
 		enum luck luck = all == LUCK_MIXED ? draw_luck(random) : LUCK_MIXED;
 		size_t first_lost;
 
-		if (!ob->pending_cnt)
+		if (!ob->pending_cnt && !ob->flying_cnt)
 			continue;
 		first_lost = draw_first_lost(ob, random);
 		o->own[i] = content_clone(&ob->durable);
 		o->lost += apply_some(&o->own[i], ob, first_lost, luck, random);
+		o->lost += apply_flying(&o->own[i], ob, first_lost, random);
+		trim(&o->own[i]);
 		o->contents[i] = &o->own[i];
 	}
 	for (int i = 0; i < TREES; i++) {

@@ -15,6 +15,9 @@
  *   data         any write, in part by pages, and by 512 bytes where the page had blocks before.
  *                One that moves the end of its file is whole wherever the end is moved.
  *
+ * An asynchronous write counts as done from the report of its end on (no sync before that covers it);
+ * of one that is under way any part may be there.
+ *
  * A write that follows a lost change of size or a lost hole at the same place is lost with it:
  * its blocks are new ones, which only the journal makes part of the file.
  */
@@ -55,7 +58,9 @@ struct object {
 	struct content durable, now;
 	const struct record **pending; /* of now, but not surely of the disk */
 	size_t pending_cnt, pending_room;
-	uint64_t *size_before;	    /* of each pending one */
+	uint64_t *size_before;	      /* of each pending one */
+	const struct record **flying; /* asynchronous writes under way */
+	size_t flying_cnt, flying_room;
 	size_t created_by, last_by; /* 1 + index of operations on names, 0: none */
 };
 
@@ -102,7 +107,8 @@ struct outcome {
 	const struct content **contents; /* by index of object */
 	struct content *own;		 /* those of them that were made for it */
 	size_t cnt;
-	size_t lost; /* operations that are not, or not whole, in it */
+	size_t lost;   /* operations that are not, or not whole, in it */
+	size_t flying; /* asynchronous writes that were under way */
 };
 
 /* Everything up to now. */

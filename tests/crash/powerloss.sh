@@ -67,6 +67,7 @@ record() { # FORMAT
 	# shellcheck disable=SC2046  # none, or several words
 	vcf_mount "${options[@]}" $(format_options "$1")
 	"$CRASH/powerwork" "$MNT" "$REC" "$seed" "$ops" || fail "the workload"
+	echo "asynchronous: $(vcf_status_get 's["asynchronous"]') transfers"
 	vcf_umount
 }
 

@@ -111,6 +111,12 @@ static void new_bytes(struct file *f, const struct work_op *op, size_t at)
 		if (end > size)
 			set_via(v, PAGE_LEN, op->off > size ? op->off : size, end);
 		break;
+	case WORK_QUEUED:
+		v = add_version(f, at, size);
+		work_fill(v->bytes + op->off, op->len, op->off, op->seed);
+		v->off = op->off;
+		v->len = op->len;
+		break;
 	case WORK_TRUNCATE:
 		v = add_version(f, at, op->len);
 		if (op->len < size)
@@ -210,6 +216,16 @@ static void end_binding(struct model *m, uint32_t folder, const char *text, size
 			n->bindings[k].end = at;
 }
 
+static void end_version(struct file *f, size_t from, size_t at)
+{
+	for (size_t k = f->cnt; k-- > 0;) {
+		if (f->versions[k].begin == from) {
+			f->versions[k].end = at;
+			return;
+		}
+	}
+}
+
 static void end(struct model *m, const struct disk *d, const struct work_op *op,
 		size_t from, size_t at)
 {
@@ -246,7 +262,7 @@ static void end(struct model *m, const struct disk *d, const struct work_op *op,
 		m->acks++;
 		break;
 	default:
-		f->versions[f->cnt - 1].end = at;
+		end_version(f, from, at);
 	}
 }
 
@@ -289,9 +305,8 @@ size_t model_oldest_version(const struct file *f, size_t cut)
 {
 	size_t oldest = 0;
 
-	for (size_t k = 1; k < f->cnt; k++)
-		if (f->versions[k].acked < cut)
-			oldest = k;
+	while (oldest + 1 < f->cnt && f->versions[oldest + 1].acked < cut)
+		oldest++;
 	return oldest;
 }
 
@@ -314,15 +329,36 @@ static bool size_allowed(const struct file *f, size_t oldest, size_t cut, uint64
 	return false;
 }
 
+/* Of those that were under way at once a later one may be acknowledged and an earlier one not. */
+static size_t oldest_at(const struct file *f, size_t oldest, size_t cut, uint64_t at)
+{
+	for (size_t k = oldest + 1; begun(f, k, cut); k++) {
+		const struct version *v = &f->versions[k];
+
+		if (v->acked < cut && at - v->off < v->len)
+			oldest = k;
+	}
+	return oldest;
+}
+
 static bool byte_allowed(const struct file *f, size_t oldest, size_t cut, uint64_t at,
 			 unsigned char byte)
 {
+	oldest = oldest_at(f, oldest, cut, at);
 	for (size_t k = oldest; k == oldest || begun(f, k, cut); k++) {
 		const struct version *v = &f->versions[k];
 
 		if (at < v->size ? v->bytes[at] == byte : byte == 0)
 			return true;
 	}
+	return false;
+}
+
+static bool any_acked_later(const struct file *f, size_t oldest, size_t cut)
+{
+	for (size_t k = oldest + 1; begun(f, k, cut); k++)
+		if (f->versions[k].acked < cut)
+			return true;
 	return false;
 }
 
@@ -334,7 +370,8 @@ const char *model_judge(const struct file *f, size_t oldest, size_t cut,
 	*where = size;
 	if (!size_allowed(f, oldest, cut, size))
 		return "its size is neither old nor new";
-	if (v->size >= size && memcmp(bytes, v->bytes, size) == 0)
+	if (v->size >= size && memcmp(bytes, v->bytes, size) == 0 &&
+	    !any_acked_later(f, oldest, cut))
 		return NULL;
 	for (*where = 0; *where < size; ++*where)
 		if (!byte_allowed(f, oldest, cut, *where, bytes[*where]))

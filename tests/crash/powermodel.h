@@ -17,6 +17,8 @@ struct version {
 	size_t acked;	   /* from here on it is the oldest allowed, SIZE_MAX: never */
 	uint64_t size;
 	unsigned char *bytes;
+	/* Of a WORK_QUEUED what it wrote; len 0: of others, which are alone at their time. */
+	uint64_t off, len;
 	/*
 	 * The sizes on the way there: multiples of via_unit in (via_from, via_to]. A write
 	 * comes from the kernel in pieces that end with pages; a shrink cuts off the sectors
@@ -61,6 +63,7 @@ struct file *model_file(struct model *m, uint32_t id);
 
 /* The oldest binding that is allowed at the cut. */
 size_t model_oldest_binding(const struct model_name *n, size_t cut);
+/* The last one up to which all are acknowledged. */
 size_t model_oldest_version(const struct file *f, size_t cut);
 
 /*

@@ -6,16 +6,20 @@
  * usage: powerwork MOUNT RECORD SEED OPERATIONS
  *
  * Two workers, each with files of its own; the folders are common. A file is one slot, whose
- * class (by its name) does not change: images, derived images (.part), plain ones (pass/).
+ * class (by its name) does not change: images, derived images (.part), plain ones (pass/). Files
+ * that are open past the page cache are also written by several at once, with syncs in between.
  */
 #include "tests/crash/record.h"
 
 #include <errno.h>
+#include <linux/aio_abi.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 enum { WORKERS = 2, SLOTS = 9, FOLDERS = 2, SIZE_MAX_ = 100000, LEN_MAX = 24000 };
+enum { BLOCK = 4096, DEPTH = 8, QUEUED = 24 };
 
 struct slot {
 	uint32_t id, folder;
@@ -25,8 +29,18 @@ struct slot {
 	uint64_t size;
 };
 
+/* A write of one block that may be under way. */
+struct queued {
+	struct iocb cb;
+	struct work_op op;
+	unsigned char *buf;
+	bool busy;
+};
+
 struct worker {
 	pthread_t thread;
+	aio_context_t ctx;
+	struct queued queue[DEPTH];
 	unsigned int number, ops;
 	uint64_t random;
 	uint32_t next_id;
@@ -211,6 +225,81 @@ static void sync_folder(uint32_t folder)
 	close(fd);
 }
 
+/* --- several at once --- */
+
+/* A block that none of those under way writes. */
+static uint64_t draw_block(struct worker *w, uint64_t blocks)
+{
+	for (;;) {
+		uint64_t block = below(w, blocks);
+		int i = 0;
+
+		while (i < DEPTH &&
+		       !(w->queue[i].busy && w->queue[i].op.off == block * BLOCK))
+			i++;
+		if (i == DEPTH)
+			return block;
+	}
+}
+
+static void submit(struct worker *w, const struct slot *s, struct queued *q)
+{
+	struct iocb *list[] = {&q->cb};
+
+	q->op = op_on(WORK_QUEUED, s);
+	q->op.off = draw_block(w, s->size / BLOCK) * BLOCK;
+	q->op.len = BLOCK;
+	q->op.seed = work_random(&w->random);
+	work_fill(q->buf, BLOCK, q->op.off, q->op.seed);
+	q->cb = (struct iocb){
+		.aio_data = (uintptr_t)q,
+		.aio_lio_opcode = IOCB_CMD_PWRITE,
+		.aio_fildes = (uint32_t)s->fd,
+		.aio_buf = (uintptr_t)q->buf,
+		.aio_nbytes = BLOCK,
+		.aio_offset = (int64_t)q->op.off,
+	};
+	q->busy = true;
+	begin(&q->op);
+	if (syscall(SYS_io_submit, w->ctx, 1L, list) != 1)
+		die("io_submit", &q->op);
+}
+
+/* Waits for one at least; how many it were. */
+static unsigned int reap(const struct worker *w)
+{
+	struct io_event events[DEPTH];
+	long n = syscall(SYS_io_getevents, w->ctx, 1L, (long)DEPTH, events, NULL);
+
+	for (long i = 0; i < n; i++) {
+		struct queued *q = (struct queued *)(uintptr_t)events[i].data;
+
+		errno = events[i].res < 0 ? (int)-events[i].res : EIO;
+		end(&q->op, events[i].res == BLOCK ? 0 : -1, -1);
+		q->busy = false;
+	}
+	return n < 0 ? 0 : (unsigned int)n;
+}
+
+static void write_many(struct worker *w, struct slot *s)
+{
+	unsigned int begun = 0, ended = 0;
+
+	if (s->size < 2 * DEPTH * BLOCK)
+		truncate_to(s, 2 * DEPTH * BLOCK + below(w, 9000));
+	while (ended < QUEUED) {
+		for (int i = 0; i < DEPTH && begun < QUEUED; i++) {
+			if (w->queue[i].busy)
+				continue;
+			submit(w, s, &w->queue[i]);
+			begun++;
+		}
+		if (chance(w, 20))
+			sync_file(s, chance(w, 70));
+		ended += reap(w);
+	}
+}
+
 static void close_slot(struct slot *s)
 {
 	close(s->fd);
@@ -339,6 +428,8 @@ static void step(struct worker *w)
 
 	if (s->fd < 0)
 		create(w, s);
+	else if (s->direct && what < 20)
+		write_many(w, s);
 	else if (what < 34)
 		write_some(w, s);
 	else if (what < 48)
@@ -380,12 +471,16 @@ static void init(struct worker *w, unsigned int number, uint64_t seed, unsigned 
 		w->slots[i].fd = -1;
 		w->slots[i].derived = i >= SLOTS - 3;
 		w->slots[i].plain = i == SLOTS - 1;
-		w->slots[i].direct = i == 0;
+		w->slots[i].direct = i == 0 || i == 1 || i == SLOTS - 2;
 		if (w->slots[i].plain)
 			w->slots[i].derived = false;
 	}
 	for (int i = 0; i < FOLDERS; i++)
 		w->folders[i].fd = -1;
+	for (int i = 0; i < DEPTH; i++)
+		w->queue[i].buf = aligned_alloc(BLOCK, BLOCK);
+	if (syscall(SYS_io_setup, DEPTH, &w->ctx) < 0)
+		die("io_setup", &(struct work_op){0});
 }
 
 static void make_pass(void)

@@ -7,6 +7,9 @@
  *   VCF_RECORD_BACK   the two folders, as realpath(3) says them
  *   VCF_RECORD_STATE
  *
+ * An asynchronous write has two records: RECORD_SUBMIT, and RECORD_DONE when its end was reported,
+ * before the daemon learns of it. Between them the disk may have it or not, whatever is synced.
+ *
  * fsync and fdatasync are written down and not carried out: the disk whose power fails is one
  * that powercheck.c builds. All calls go by the C library's names; what would go past them is
  * found by powercheck, which compares the whole replay with the folders.
@@ -20,9 +23,11 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
+#include <linux/aio_abi.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
@@ -46,6 +51,7 @@ static int (*real_symlinkat)(const char *, int, const char *);
 static int (*real_linkat)(int, const char *, int, const char *, int);
 static int (*real_renameat2)(int, const char *, int, const char *, unsigned int);
 static int (*real_unlinkat)(int, const char *, int);
+static long (*real_syscall)(long, ...);
 
 static void note_root(const char *path, const char *text)
 {
@@ -82,6 +88,7 @@ static void find_real(void)
 	real_symlinkat = real("symlinkat");
 	real_linkat = real("linkat");
 	real_renameat2 = real("renameat2");
+	real_syscall = real("syscall");
 	real_unlinkat = real("unlinkat");
 }
 
@@ -220,6 +227,100 @@ ssize_t pwrite64(int fd, const void *buf, size_t len, off64_t off)
 ssize_t pwrite(int fd, const void *buf, size_t len, off_t off)
 {
 	return pwrite64(fd, buf, len, off);
+}
+
+/* --- asynchronous writes; the record's lock is held over the table --- */
+
+enum { FLYING_MAX = 1024 };
+
+static struct {
+	const struct iocb *cb; /* NULL: free */
+	uint64_t ino;
+} flying[FLYING_MAX];
+
+static void note_submit(const struct iocb *cb)
+{
+	struct record r = {.kind = RECORD_SUBMIT,
+			   .ino = ino_of((int)cb->aio_fildes),
+			   .off = (uint64_t)cb->aio_offset,
+			   .cnt = (uintptr_t)cb};
+	int i = 0;
+
+	while (flying[i].cb)
+		if (++i == FLYING_MAX)
+			abort();
+	flying[i].cb = cb;
+	flying[i].ino = r.ino;
+	record_append(rec, &r, (const void *)(uintptr_t)cb->aio_buf, cb->aio_nbytes, NULL,
+		      0);
+}
+
+static void note_done(const struct io_event *e)
+{
+	struct record r = {
+		.kind = RECORD_DONE, .cnt = (uint64_t)e->obj, .value = (int32_t)e->res};
+
+	for (int i = 0; i < FLYING_MAX; i++) {
+		if (!flying[i].cb || (uintptr_t)flying[i].cb != e->obj)
+			continue;
+		r.ino = flying[i].ino;
+		flying[i].cb = NULL;
+		record_append(rec, &r, NULL, 0, NULL, 0);
+	}
+}
+
+static long submit(aio_context_t ctx, struct iocb **list)
+{
+	struct iocb *cb = *list;
+	long rc;
+
+	if (cb->aio_lio_opcode != IOCB_CMD_PWRITE || !fd_below((int)cb->aio_fildes))
+		return real_syscall(SYS_io_submit, ctx, 1, list);
+	record_lock(rec);
+	rc = real_syscall(SYS_io_submit, ctx, 1, list);
+	if (rc == 1)
+		note_submit(cb);
+	record_unlock(rec);
+	return rc;
+}
+
+static long submit_all(aio_context_t ctx, long cnt, struct iocb **list)
+{
+	for (long i = 0; i < cnt; i++) {
+		long rc = submit(ctx, list + i);
+
+		if (rc != 1)
+			return i ? i : rc;
+	}
+	return cnt;
+}
+
+static void note_events(const struct io_event *events, long cnt)
+{
+	if (!rec || cnt <= 0)
+		return;
+	record_lock(rec);
+	for (long i = 0; i < cnt; i++)
+		note_done(&events[i]);
+	record_unlock(rec);
+}
+
+long syscall(long number, ...)
+{
+	long a[6], rc;
+	va_list ap;
+
+	va_start(ap, number);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(ap, long);
+	va_end(ap);
+	ready();
+	if (number == SYS_io_submit)
+		return submit_all((aio_context_t)a[0], a[1], (struct iocb **)a[2]);
+	rc = real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (number == SYS_io_getevents)
+		note_events((const struct io_event *)a[3], rc);
+	return rc;
 }
 
 /* A line of the key protocol: " new ", " destroy ", ... */

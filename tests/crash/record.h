@@ -28,6 +28,8 @@ enum record_kind {
 	RECORD_RENAME, /* dir, dir2, ino, off: the replaced one or 0, cnt: flags; 2 names */
 	RECORD_UNLINK, /* also rmdir */
 	RECORD_WRITE,  /* ino, off, data */
+	RECORD_SUBMIT, /* the same, asynchronously; cnt: its name until RECORD_DONE */
+	RECORD_DONE,   /* ino, cnt; value: how many bytes */
 	RECORD_SIZE,   /* ino, off: the new size */
 	RECORD_ALLOC,  /* ino, off, cnt, value: fallocate's mode */
 	RECORD_FSYNC,
@@ -110,6 +112,7 @@ enum work_kind {
 	WORK_CREATE, /* file, folder, name; len: WORK_PLAIN or 0 */
 	WORK_MKDIR,
 	WORK_WRITE, /* file, off, len, seed */
+	WORK_QUEUED, /* the same, inside the file, with others under way that it does not meet */
 	WORK_TRUNCATE,
 	WORK_PUNCH,
 	WORK_ZERO,
