@@ -66,10 +66,9 @@ import os; f = os.open('$MNT/disk', os.O_RDONLY)
 print(os.lseek(f, 0, os.SEEK_DATA), os.lseek(f, 0, os.SEEK_HOLE))")"
 ok "bytes, and a size that stays"
 
-for c in "rm -f $MNT/disk" "mv $MNT/disk $MNT/x" "ln $MNT/disk $MNT/x" "mkdir $W/d/../../$W/x"; do
-	case $c in *mkdir*) continue ;; esac
-	must_fail_with "Operation not permitted" $c
-done
+must_fail_with "Operation not permitted" rm -f "$MNT/disk"
+must_fail_with "Operation not permitted" mv "$MNT/disk" "$MNT/x"
+must_fail_with "Operation not permitted" ln "$MNT/disk" "$MNT/x"
 : >"$MNT/x"
 must_fail_with "Operation not permitted" mv -f "$MNT/x" "$MNT/disk"
 rm "$MNT/x"
@@ -88,9 +87,9 @@ import json,sys; i=json.load(sys.stdin); print(i['context'], i['holes'])")"
 equal "status" "$DEV container" "$(vcf_status_get "[d['device'] + ' ' + d['kind'] for d in s['devices'] if d['name'] == 'disk'][0]")"
 equal "open" 1 "$(vcf_status_get "[i['opens'] for i in s['images'] if i['path'] == 'disk'][0]")"
 kill -KILL "$(vcf_status_get "s['server_pid']")"
-require_log 'server .*(SIGKILL|killed|signal)'
+require_log 'was killed by signal 9'
 dd if="$MNT/disk" bs=1M skip=2 iflag=count_bytes count=1000000 status=none >"$W/got"
-tail -c +1048577 "$W/want" | head -c 1000000 | same - "$W/got"
+dd if="$W/want" bs=1M skip=1 iflag=count_bytes count=1000000 status=none | same - "$W/got"
 equal "owner after the take-over" "660 64055 64055" "$(stat -c '%a %u %g' "$MNT/disk")"
 must_fail_with "busy" python3 -c 'import os,sys; os.open(sys.argv[1], os.O_RDWR|os.O_EXCL)' "$DEV"
 pattern 3 5000 | dd bs=1M status=none conv=notrunc >&9
@@ -136,12 +135,14 @@ vcf_umount
 id=$(key_id_of "$DEV")
 cryptsetup open --test-passphrase --key-file "$KEYS/$id" "$DEV" || fail "cryptsetup does not open it"
 if /usr/bin/python3 -c 'import cryptography' 2>/dev/null; then
-	/usr/bin/python3 "$VCF_SRC/contrib/luksread.py" "$DEV" "$KEYS/$id" "$W/decrypted"
+	blockdev --flushbufs "$DEV"
+	/usr/bin/python3 "$VCF_SRC/contrib/luksread.py" "$W/DEV.img" "$KEYS/$id" "$W/decrypted"
 	same "$W/plain" "$W/decrypted"
 	ok "an independent reader sees the same bytes"
 fi
 : >"$BACK/disk"
 require_log '\[device disk\]: the backing folder has a file of that name'
+expect_log 'not mounted: File exists'
 vcf_try_mount && fail "mounted over a file of the same name"
 rm "$BACK/disk"
 vcf_mount
