@@ -87,10 +87,10 @@ START_TEST(size_stays)
 		uint64_t off, len;
 		int want;
 	} rows[] = {
-		{0, 0, P, EOPNOTSUPP},
-		{FALLOC_FL_KEEP_SIZE, 0, SECTOR, EOPNOTSUPP},
-		{0, P, SECTOR, EOPNOTSUPP},
-		{FALLOC_FL_ZERO_RANGE, P - SECTOR, 2 * SECTOR, EOPNOTSUPP},
+		{0, 0, P, -EOPNOTSUPP},
+		{FALLOC_FL_KEEP_SIZE, 0, SECTOR, -EOPNOTSUPP},
+		{0, P, SECTOR, -EOPNOTSUPP},
+		{FALLOC_FL_ZERO_RANGE, P - SECTOR, 2 * SECTOR, -EOPNOTSUPP},
 		{FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, P - SECTOR, 2 * SECTOR, 0},
 		{FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 100, P - 200, 0},
 	};
@@ -108,12 +108,12 @@ START_TEST(size_stays)
 	for (int k = 0; k < 2; k++) {
 		uint64_t fh = k ? d.fh : 0;
 
-		ck_assert_int_eq(fc_setsize(d.r.c, d.node, fh, 0), EOPNOTSUPP);
-		ck_assert_int_eq(fc_setsize(d.r.c, d.node, fh, P - SECTOR), EOPNOTSUPP);
-		ck_assert_int_eq(fc_setsize(d.r.c, d.node, fh, P + 1), EOPNOTSUPP);
+		ck_assert_int_eq(fc_setsize(d.r.c, d.node, fh, 0), -EOPNOTSUPP);
+		ck_assert_int_eq(fc_setsize(d.r.c, d.node, fh, P - SECTOR), -EOPNOTSUPP);
+		ck_assert_int_eq(fc_setsize(d.r.c, d.node, fh, P + 1), -EOPNOTSUPP);
 		ck_assert_int_eq(fc_setsize(d.r.c, d.node, fh, P), 0);
 	}
-	ck_assert_int_eq(fc_write(d.r.c, d.node, d.fh, P - 1, "xx", 2), ENOSPC);
+	ck_assert_int_eq(fc_write(d.r.c, d.node, d.fh, P - 1, "xx", 2), -ENOSPC);
 	for (int k = 0; k < ROWS(rows); k++)
 		ck_assert_msg(fc_fallocate(d.r.c, d.node, d.fh, rows[k].mode, rows[k].off,
 					   rows[k].len) == rows[k].want,
@@ -135,14 +135,14 @@ START_TEST(name_stays)
 
 	if (!disk_init(&d))
 		return;
-	ck_assert_int_eq(fc_unlink(d.r.c, ROOT, "disk"), EPERM);
-	ck_assert_int_eq(fc_rename(d.r.c, ROOT, "disk", ROOT, "x", 0), EPERM);
-	ck_assert_int_eq(fc_mkdir(d.r.c, ROOT, "disk", &node), EPERM);
+	ck_assert_int_eq(fc_unlink(d.r.c, ROOT, "disk"), -EPERM);
+	ck_assert_int_eq(fc_rename(d.r.c, ROOT, "disk", ROOT, "x", 0), -EPERM);
+	ck_assert_int_eq(fc_mkdir(d.r.c, ROOT, "disk", &node), -EPERM);
 	node = rig_image(&d.r, ROOT, "file", 0);
-	ck_assert_int_eq(fc_rename(d.r.c, ROOT, "file", ROOT, "disk", 0), EPERM);
+	ck_assert_int_eq(fc_rename(d.r.c, ROOT, "file", ROOT, "disk", 0), -EPERM);
 	fc_forget(d.r.c, node, 1);
 	ck_assert_int_eq(fc_create(d.r.c, ROOT, "disk", O_RDWR | O_EXCL, &node, &open),
-			 EEXIST);
+			 -EEXIST);
 	ck_assert_int_eq(fc_create(d.r.c, ROOT, "disk", O_RDWR, &node, &open), 0);
 	ck_assert_uint_eq(node, d.node);
 	ck_assert_int_eq(fc_release(d.r.c, node, open.fh), 0);
