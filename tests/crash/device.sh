@@ -8,7 +8,7 @@ need_fuse
 grep -aq remove-intent "$VMCRYPTFS" || skip "needs a build with -Dcrash-points=true"
 need_prog losetup blkdiscard
 vcf_setup
-. "$FUNC/devices.lib.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/../func/devices.lib.sh"
 new_device 10M DEV
 vcf_config <<CONFIG
 [device disk]
@@ -54,7 +54,7 @@ ok "the server dies at $visited points"
 
 for point in create-room create-pages create-pages-synced create-using create-magic create-magic-synced; do
 	empty
-	rm -rf "$KEYS"/* "$W"/state/*
+	rm -rf "${KEYS:?}"/* "$W"/state/*
 	export VCF_CRASH=$point VCF_CRASH_ALL=1
 	vcf_mount "${opts[@]}"
 	dd if="$W/want" of="$MNT/disk" bs=20000 conv=notrunc,fsync status=none 2>/dev/null || true

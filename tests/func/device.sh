@@ -6,7 +6,7 @@
 need_fuse
 need_prog losetup cryptsetup blkdiscard blockdev qemu-img
 vcf_setup
-. "$FUNC/devices.lib.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/devices.lib.sh"
 new_device 34M DEV
 new_device 10M BUSY
 new_device 10M OTHER

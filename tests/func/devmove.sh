@@ -6,7 +6,7 @@
 need_fuse
 need_prog losetup cryptsetup qemu-img mkfs.ext4 e2fsck
 vcf_setup
-. "$FUNC/devices.lib.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/devices.lib.sh"
 new_device 66M DEV
 new_device 66M THIN
 new_device 34M DISK
