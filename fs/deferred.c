@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/nodelock.h"
 #include "fs/park.h"
 #include "fs/takeover.h"
 #include "util/clock.h"
@@ -213,6 +214,8 @@ static void *executor(void *arg)
 
 	current_worker = w;
 	w->slot->tid = (int32_t)gettid();
+	w->slot->waits = 0;
+	nodelock_set_mark(&w->slot->waits);
 	server_guard_thread();
 	if (!w->locked)
 		worker_lock(w);

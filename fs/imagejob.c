@@ -5,7 +5,7 @@
  * and posts the job again.
  *
  *   unlock:  LOAD -> (site secret | get) -> UNLOCK -> finish
- *   create:  TAKE -> (reserve | site secret) -> FORMAT -> finish
+ *   create:  TAKE -> (reserve | site secret) -> FORMAT -> finish, or LOAD: another node has
  *   close:   CLOSE -> finish
  */
 #include "fs/imagejob.h"
@@ -15,7 +15,6 @@
 #include <fuse_lowlevel.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <uuid/uuid.h>
 
@@ -23,6 +22,7 @@
 #include "fs/keyaudit.h"
 #include "fs/keyset.h"
 #include "fs/node.h"
+#include "fs/nodelock.h"
 #include "fs/ops.h"
 #include "fs/promote.h"
 #include "fs/sitekey.h"
@@ -116,6 +116,7 @@ static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t
 	const struct token_subject *s = container_subject(c);
 	struct image_params ip = {
 		.geom = {.data_off = s->data_off, .sector_len = s->sector_len},
+		.shared = j->sv->cfg->shared,
 		.holes_zero = container_token(c)->holes == HOLES_ZERO,
 		.keys = j->sv->keys,
 	};
@@ -125,7 +126,8 @@ static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t
 	if (err)
 		return err;
 	CRASHPOINT("key-put");
-	ip.grow_from = &j->sv->session->images[ip.key.slot].grow_from;
+	if (!ip.shared) /* else it is not ours alone to take back */
+		ip.grow_from = &j->sv->session->images[ip.key.slot].grow_from;
 	err = image_new(&im, &ip, clen);
 	if (err) {
 		keytable_del(j->sv->keys, ip.key);
@@ -134,6 +136,14 @@ static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t
 	imagetable_set_escrow(j->e, c);
 	imagetable_publish(j->sv->images, j->e, im, s, container_token(c), ip.key);
 	return 0;
+}
+
+/* Against other nodes, until fd is closed or given back; on an executor, which may wait. */
+static vcf_err_t lock_header(const struct imagejob *j, int fd, bool exclusive)
+{
+	return j->sv->cfg->shared
+		       ? nodelock_byte(fd, NODELOCK_HEADER, exclusive, true)
+		       : 0;
 }
 
 static vcf_err_t file_size(int fd, uint64_t *len)
@@ -164,8 +174,7 @@ static struct container *load_again(const struct imagejob *j, int fd, bool *mend
 	auto_container struct container *now = NULL;
 	const struct token *was = container_token(j->c), *is;
 
-	if ((flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) ||
-	    container_load(&now, fd, j->path, mended))
+	if (nodelock_try_header(fd, j->sv->cfg->shared) == -EAGAIN || container_load(&now, fd, j->path, mended))
 		return NULL;
 	is = container_token(now);
 	if (memcmp(container_subject(now)->uuid, container_subject(j->c)->uuid,
@@ -252,11 +261,14 @@ static vcf_err_t unlock(struct imagejob *j)
 	fd = node_reopen_fd(j->sv, j->pathfd, O_RDONLY);
 	if (fd < 0)
 		return fd;
-	err = file_size(fd, &clen);
+	err = lock_header(j, fd, false);
+	if (!err)
+		err = file_size(fd, &clen);
 	if (!err && container_token(j->c)->derived)
 		err = derive(&j->secret, container_subject(j->c)->uuid);
 	if (!err)
 		err = open_container(j, fd);
+	nodelock_byte_release(fd, NODELOCK_HEADER);
 	if (!err)
 		err = tend_header(j);
 	if (!err && container_token(j->c)->derived && j->cls == CLASS_ENCRYPT)
@@ -366,6 +378,9 @@ static vcf_err_t load(struct imagejob *j)
 		return fd;
 	if (j->sv->stopping)
 		return -ECANCELED;
+	err = lock_header(j, fd, false);
+	if (err)
+		return err;
 	err = container_load(&j->c, fd, j->path, &j->mended);
 	if (err)
 		return err;
@@ -438,9 +453,13 @@ static vcf_err_t write_header(struct imagejob *j, const struct container_params 
 
 	if (fd < 0)
 		return fd;
-	err = file_size(fd, &clen);
+	err = lock_header(j, fd, true);
+	if (!err)
+		err = file_size(fd, &clen);
 	if (!err)
 		err = size_peek_fd(&peek, fd, clen);
+	if (!err && j->sv->cfg->shared && peek.kind == PEEK_CONTAINER)
+		return -EALREADY; /* another node was faster */
 	if (!err && peek.kind != PEEK_EMPTY)
 		err = -EBUSY; /* somebody wrote below the mount meanwhile */
 	if (!err)
@@ -518,12 +537,23 @@ static vcf_err_t create(struct imagejob *j)
 	return err ? err : err2;
 }
 
+/* Our secret is where it came from; the container that another node has made is opened. */
+static void open_others(struct imagejob *j)
+{
+	secret_free(STEAL_PTR(&j->secret));
+	j->reserved = (struct reserved){.secret = NULL};
+	j->service = NULL;
+	post(j, step_load);
+}
+
 static void step_create(struct job *job)
 {
 	struct imagejob *j = (struct imagejob *)job;
 	vcf_err_t err = create(j);
 
-	if (err != -EINPROGRESS)
+	if (err == -EALREADY)
+		open_others(j);
+	else if (err != -EINPROGRESS)
 		finish(j, err);
 }
 

@@ -109,6 +109,7 @@ static void take_image(struct imagetable *t, uint32_t i)
 	struct session_image *r = &t->sv->session->images[i];
 	struct image_params ip = {
 		.geom = {.data_off = r->data_off, .sector_len = r->sector_len},
+		.shared = t->sv->cfg->shared,
 		.holes_zero = r->token.holes == HOLES_ZERO,
 		.keys = t->sv->keys,
 		.key = {.slot = i, .generation = r->generation},
@@ -117,6 +118,8 @@ static void take_image(struct imagetable *t, uint32_t i)
 	struct node *n;
 	vcf_err_t err = node_of(t, r, &n);
 
+	if (ip.shared)
+		ip.grow_from = NULL;
 	end_texts(r);
 	check_sentinel(r);
 	/* The second: the last one died while the container got another uuid. */

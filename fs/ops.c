@@ -254,7 +254,9 @@ static void patch_init(struct server *sv, struct iovec *payload)
 		return;
 	/* libfuse 3.14 knows PARALLEL_DIROPS as a wish but never tells the kernel. */
 	out->flags |= INIT_EXT | FUSE_PARALLEL_DIROPS;
-	out->flags2 |= DIRECT_IO_ALLOW_MMAP_HI;
+	/* A mapping is in the page cache, where no other node's writes come. */
+	if (!sv->cfg->shared)
+		out->flags2 |= DIRECT_IO_ALLOW_MMAP_HI;
 	/*
 	 * Nor this one, by which set-id bits are ours to clear: else the kernel asks for
 	 * security.capability before each buffered write(2), a second request for each.

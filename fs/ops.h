@@ -150,6 +150,7 @@ NODISCARD vcf_err_t ops_image_truncate(struct server *sv, struct node *n,
 struct removal {
 	struct server *sv;
 	int fd; /* O_PATH of the target, -1: nothing to watch */
+	int lock_fd; /* shared: has the target's HEADER lock, from begin to done; else -1 */
 	uint64_t dev, ino;
 	uint64_t data_off;
 	uint64_t deletion; /* 0: no intent was needed */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "fs/keyaudit.h"
+#include "fs/nodelock.h"
 #include "fs/ops.h"
 #include "util/crashpoint.h"
 #include "util/io.h"
@@ -103,6 +104,8 @@ static void leave_entry(struct server *sv, struct image_entry *e, const struct h
 	uint64_t data_off = e->data_off; /* the entry may go */
 	uint64_t deletion = imagetable_closed(sv->images, e, h->flags & HANDLE_DIRECT);
 
+	if (sv->cfg->shared)
+		nodelock_byte_release(h->fd, NODELOCK_OPEN);
 	if (deletion)
 		removal_finish(sv, deletion, node_reopen_fd(sv, h->fd, O_RDWR), data_off);
 }
@@ -115,6 +118,10 @@ static vcf_err_t add_handle(struct server *sv, struct node *n, struct image_entr
 	struct stat st;
 	vcf_err_t err;
 
+	/* Before the look at its names: see removal_finish(). */
+	err = sv->cfg->shared ? nodelock_opened(h->fd) : 0;
+	if (err)
+		return err;
 	if (fstat(h->fd, &st) < 0)
 		return -errno;
 	err = imagetable_opened(sv->images, e, n->id, st.st_nlink == 0, &direct);
@@ -331,7 +338,8 @@ vcf_err_t ops_need_key(struct server *sv, uint64_t ino, struct image_entry *e)
 {
 	struct node *n;
 
-	if (e->image || !e->lost)
+	/* Another node may have made it a container. */
+	if (e->image || (!e->lost && !sv->cfg->shared))
 		return 0;
 	n = state_node(sv->state, ino);
 	return n ? imagetable_prepare(sv->images, e, n, IMAGE_NEED_OPEN) : -ESTALE;
@@ -519,7 +527,7 @@ vcf_err_t ops_image_truncate(struct server *sv, struct node *n, struct image_ent
 				 plen ? IMAGE_NEED_HEADER : IMAGE_NEED_OPEN);
 	if (err)
 		return err;
-	if (!e->image || image_size(e->image) == plen)
+	if (!e->image || (!sv->cfg->shared && image_size(e->image) == plen))
 		return touch(n);
 	if (!f) {
 		fd = node_reopen(sv, n, O_RDWR);
@@ -528,5 +536,6 @@ vcf_err_t ops_image_truncate(struct server *sv, struct node *n, struct image_ent
 		own.fd = fd;
 		f = &own;
 	}
-	return image_truncate(e->image, f, &current_worker->io, plen);
+	err = image_truncate(e->image, f, &current_worker->io, plen);
+	return !err && sv->cfg->shared ? touch(n) : err; /* it may have been that already */
 }

@@ -33,6 +33,7 @@
 #include "fs/reload.h"
 #include "fs/takeover.h"
 #include "fs/turns.h"
+#include "fs/wipewait.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 
@@ -182,6 +183,7 @@ static void tick(struct server *sv)
 	promote_tick(sv->promote); /* it looks at images before they are closed */
 	imagetable_sweep(sv->images);
 	deferred_tick(sv->deferred);
+	wipewait_tick(sv->wipes);
 }
 
 static vcf_err_t start_tables(struct server *sv, const struct server_params *p)
@@ -198,6 +200,8 @@ static vcf_err_t start_tables(struct server *sv, const struct server_params *p)
 		err = deferred_new(&sv->deferred, sv, EXECUTORS, tick);
 	if (!err)
 		err = promote_new(&sv->promote, sv);
+	if (!err)
+		err = wipewait_new(&sv->wipes, sv);
 	if (err)
 		return err;
 	sv->handle_entry = mmap(NULL, STATE_HANDLES_MAX * sizeof(*sv->handle_entry),
@@ -421,6 +425,8 @@ void server_free(struct server *sv)
 	free_workers(sv);
 	if (sv->promote)
 		promote_free(sv->promote);
+	if (sv->wipes)
+		wipewait_free(sv->wipes);
 	if (sv->images)
 		imagetable_free(sv->images);
 	if (sv->keys)

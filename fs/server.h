@@ -41,6 +41,7 @@ struct keyset;
 struct promoter;
 struct turn;
 struct turns;
+struct wipewait;
 struct parked;
 struct server;
 
@@ -116,6 +117,7 @@ struct server {
 	struct promoter *promote;
 	struct deletion_queue
 		*deletions;	/* of the default service; also by keyset_deletions() */
+	struct wipewait *wipes; /* containers without a name that other nodes have open */
 	struct mutex tree_lock; /* unlink, rename and the journal's steps around them */
 	struct mutex walk_lock; /* one walk for the containers at a time */
 	struct linked_moves

@@ -41,7 +41,7 @@
 #include "util/err.h"
 
 #ifndef VCF_SESSION_VERSION /* a test builds a program with another one */
-#define VCF_SESSION_VERSION 2
+#define VCF_SESSION_VERSION 3
 #endif
 
 enum {
@@ -160,7 +160,9 @@ struct session_slot {
 	uint64_t made_dev, gone_dev;
 	/* intent: CLOCK_REALTIME_COARSE, ns: what was born before is not this request's; 0: all is */
 	_Atomic uint64_t intent_ns;
-	uint64_t reserved[3];
+	_Atomic uint64_t append_at; /* shared: where this O_APPEND write goes, + 1; 0: not known */
+	_Atomic uint64_t waits; /* for a lock of another node (nodelock.h); of the thread */
+	uint64_t reserved[1];
 	uint64_t marks[SESSION_MARKS_MAX]; /* nodeids */
 };
 _Static_assert(sizeof(struct session_slot) == 3704, "part of SESSION_VERSION");
