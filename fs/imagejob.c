@@ -141,9 +141,8 @@ static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t
 /* Against other nodes, until fd is closed or given back; on an executor, which may wait. */
 static vcf_err_t lock_header(const struct imagejob *j, int fd, bool exclusive)
 {
-	return j->sv->cfg->shared
-		       ? nodelock_byte(fd, NODELOCK_HEADER, exclusive, true)
-		       : 0;
+	return j->sv->cfg->shared ? nodelock_byte(fd, NODELOCK_HEADER, exclusive, true)
+				  : 0;
 }
 
 static vcf_err_t file_size(int fd, uint64_t *len)
@@ -174,7 +173,8 @@ static struct container *load_again(const struct imagejob *j, int fd, bool *mend
 	auto_container struct container *now = NULL;
 	const struct token *was = container_token(j->c), *is;
 
-	if (nodelock_try_header(fd, j->sv->cfg->shared) == -EAGAIN || container_load(&now, fd, j->path, mended))
+	if (nodelock_try_header(fd, j->sv->cfg->shared) == -EAGAIN ||
+	    container_load(&now, fd, j->path, mended))
 		return NULL;
 	is = container_token(now);
 	if (memcmp(container_subject(now)->uuid, container_subject(j->c)->uuid,

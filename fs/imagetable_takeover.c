@@ -41,6 +41,8 @@ static vcf_err_t make_again(struct imagetable *t, struct session_image *r,
 
 	if (fstatat(n->fd, "", &st, AT_EMPTY_PATH) < 0)
 		return -errno;
+	if (!st.st_nlink && (uint64_t)st.st_size < r->data_off)
+		return -ENOENT; /* wiped by the node that removed it */
 	err = image_new(&im, ip, (uint64_t)st.st_size);
 	if (err)
 		return err;

@@ -101,7 +101,7 @@ static int reopen(int fd, int flags)
 }
 
 /* One who may only read needs no exclusive lock. */
-static int open_for_locks(int fd)
+int nodelock_reopen(int fd)
 {
 	int own = reopen(fd, O_RDWR);
 
@@ -111,7 +111,7 @@ static int open_for_locks(int fd)
 
 static vcf_err_t try_two(int a)
 {
-	auto_close int b = open_for_locks(a);
+	auto_close int b = nodelock_reopen(a);
 	vcf_err_t err;
 
 	if (b < 0)
@@ -178,7 +178,7 @@ vcf_err_t nodelock_take(struct nodelock *l, struct nodelocks *pool, int fd,
 	vcf_err_t err;
 
 	if (own < 0)
-		own = open_for_locks(fd);
+		own = nodelock_reopen(fd);
 	if (own < 0)
 		return own;
 	err = nodelock_fcntl(own, exclusive ? F_WRLCK : F_RDLCK, SECTORS + first, len,

@@ -88,6 +88,9 @@ void nodelock_release(struct nodelock *l);
 /* Where this thread says that it waits for another node; NULL: nowhere. */
 void nodelock_set_mark(_Atomic uint64_t *mark);
 
+/* Another open file of a descriptor's file, for locks: for writing, if that may be. -errno. */
+NODISCARD int nodelock_reopen(int fd);
+
 /* One OFD lock of any kind: F_RDLCK, F_WRLCK, F_UNLCK; len 0: to the end. As nodelock_byte(). */
 NODISCARD vcf_err_t nodelock_fcntl(int fd, short type, uint64_t start, uint64_t len,
 				   bool wait);

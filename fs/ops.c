@@ -48,6 +48,9 @@ const struct fuse_lowlevel_ops ops_table = {
 	.fsync = ops_fsync,
 	.fallocate = ops_fallocate,
 	.lseek = ops_lseek,
+	.getlk = ops_getlk,
+	.setlk = ops_setlk,
+	.flock = ops_flock,
 	.opendir = ops_opendir,
 	.readdir = ops_readdir,
 	.readdirplus = ops_readdirplus,
@@ -217,6 +220,9 @@ void ops_init(void *userdata, struct fuse_conn_info *conn)
 				       FUSE_CAP_READDIRPLUS_AUTO);
 	if (sv->cfg->writeback && !sv->cfg->shared)
 		conn->want |= conn->capable & FUSE_CAP_WRITEBACK_CACHE;
+	if (!sv->cfg->shared) /* the kernel's own are enough, and survive us */
+		conn->want &=
+			~(unsigned int)(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
 	conn->max_write = SERVER_MAX_IO;
 	conn->max_background =
 		4096; /* parked background writes must not stall everyone */

@@ -13,6 +13,7 @@
 #include "fs/keyaudit.h"
 #include "fs/nodelock.h"
 #include "fs/ops.h"
+#include "fs/proglock.h"
 #include "util/crashpoint.h"
 #include "util/io.h"
 #include "util/log.h"
@@ -215,6 +216,8 @@ static void close_handle(struct server *sv, uint64_t fh)
 
 	if (!h)
 		return;
+	if (sv->proglocks)
+		proglock_released(sv->proglocks, fh);
 	e = h->kind == HANDLE_IMAGE ? ops_entry(sv, h) : NULL;
 	if (e) {
 		sv->handle_entry[state_handle_slot(sv->state, h)] = NULL;
@@ -367,6 +370,8 @@ void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	(void)ino;
 	if (!h)
 		return;
+	if (ops_server(req)->proglocks)
+		proglock_flushed(ops_server(req)->proglocks, ino, fi->lock_owner);
 	fd = fcntl(h->fd, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0 || close(fd) < 0)
 		ops_reply_err(req, -errno);
@@ -537,5 +542,6 @@ vcf_err_t ops_image_truncate(struct server *sv, struct node *n, struct image_ent
 		f = &own;
 	}
 	err = image_truncate(e->image, f, &current_worker->io, plen);
-	return !err && sv->cfg->shared ? touch(n) : err; /* it may have been that already */
+	return !err && sv->cfg->shared ? touch(n)
+				       : err; /* it may have been that already */
 }

@@ -29,6 +29,7 @@
 #include "fs/keyset.h"
 #include "fs/linked.h"
 #include "fs/ops.h"
+#include "fs/proglock.h"
 #include "fs/promote.h"
 #include "fs/reload.h"
 #include "fs/takeover.h"
@@ -316,6 +317,8 @@ static vcf_err_t fill_server(struct server *sv, const struct server_params *p)
 		err = start_workers(sv);
 	if (!err)
 		err = start_session(sv);
+	if (!err && sv->cfg->shared)
+		err = proglocks_new(&sv->proglocks, sv);
 	return err || !sv->taking_over ? err : takeover_images(sv);
 }
 
@@ -417,6 +420,8 @@ static void free_workers(struct server *sv)
 void server_free(struct server *sv)
 {
 	sv->stopping = true;
+	if (sv->proglocks)
+		proglocks_free(STEAL_PTR(&sv->proglocks), true);
 	stop_keys(sv);
 	if (sv->se)
 		fuse_session_destroy(sv->se);

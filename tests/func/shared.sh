@@ -118,17 +118,14 @@ ok "headers made at once"
 pattern 5 300000 >"$W/p"
 cp "$W/p" "$MNT/doomed"
 exec 7<>"$MNT2/doomed"
-ino=$(stat -c %i "$BACK/doomed")
 rm "$MNT/doomed"
 sleep 2.5
 cmp "$W/p" <(cat <&7) || fail "its content went with the name"
 printf more >&7
 exec 7>&-
-due() { [ "$("$VMCRYPTFS" status --json "$MNT" | python3 -c 'import json,sys; print(json.load(sys.stdin)["destroy_queue"])')" != "$1" ]; }
-"$VMCRYPTFS" status --json "$MNT" | grep -q destroy_queue
-sleep 2
-[ ! -e "/proc/$VCF_PID/fd/none$ino" ]
-! find "/proc/$(server_of 1)/fd" -lname '*doomed (deleted)' 2>/dev/null | grep -q . || fail "it is still waited for"
+held() { find "/proc/$(server_of 1)/fd" -lname '*doomed (deleted)' 2>/dev/null | grep . >/dev/null; }
+gone() { ! held; }
+wait_for 5 gone || fail "it is still waited for"
 ok "an image that is open elsewhere is deleted with its last handle"
 
 # One dies in the middle of it: the other goes on, and so does it.
@@ -140,7 +137,7 @@ for n in 1 2; do
 	wait "$a" || fail "kill -9"
 	wait "$b" || fail "kill -9"
 done
-expect_log 'ended by signal|server .*died|killed|generation'
+expect_log 'was killed by signal 9'
 for ((i = 0; i < 40; i++)); do
 	equal "size" 800 "$(stat -c %s "$MNT/race/$i")"
 	equal "end" 7 "$(tail -c 1 "$MNT2/race/$i")"
@@ -154,4 +151,4 @@ for m in "$MNT" "$MNT2"; do [ -z "$(ls "$m/race")" ] || fail "not empty"; done
 must_fail_with "No such device" py mmap_write "$MNT/parts" 0 x
 py mmap_private "$MNT/parts" 0 x
 ok "no shared mapping"
-shared_umount || true
+shared_umount
