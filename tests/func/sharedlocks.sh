@@ -89,6 +89,10 @@ for name in "f", "plain/f":
     assert not refused(y, "ofd", W, 50, 100)
     assert refused(y, "ofd", W, 0, 10) and refused(y, "ofd", W, 199, 5)
     os.close(x)
+    for _ in range(100): # the kernel tells of the last close in the background
+        if not refused(y, "ofd", W, 0, 1000):
+            break
+        time.sleep(0.02)
     assert not refused(y, "ofd", W, 0, 1000)
     os.close(y)
     # waiting
