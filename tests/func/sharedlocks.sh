@@ -115,7 +115,7 @@ for name in "f", "plain/f":
             os.close(y)
         setlk(x, how, U)
         end(pid)
-        setlk(x, how, W)
+        setlk(x, how, W, wait=True) # the kernel tells of that end in the background
         def interrupted(ready):
             class Stop(Exception): pass
             def stop(*_): raise Stop
