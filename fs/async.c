@@ -306,7 +306,9 @@ static bool is_of_use(const struct server *sv)
 {
 	struct statfs fs;
 
-	return sv->cfg->asynchronous && sv->session->head->fds[SESSION_FD_LIFE] >= 0 &&
+	/* A transfer without its thread would need a lock without one (nodelock.h). */
+	return sv->cfg->asynchronous && !sv->cfg->shared &&
+	       sv->session->head->fds[SESSION_FD_LIFE] >= 0 &&
 	       fstatfs(sv->rootfd, &fs) == 0 && fs.f_type != TMPFS_MAGIC;
 }
 

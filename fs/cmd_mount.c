@@ -186,15 +186,6 @@ static int check_mountpoint(struct config *cfg)
 	return EXIT_OK;
 }
 
-/* Locks between nodes are not there yet: two daemons over one folder would destroy data. */
-static int check_supported(const struct config *cfg)
-{
-	if (!cfg->shared)
-		return EXIT_OK;
-	log_err("shared = yes is not supported by this version");
-	return EXIT_CONFIG;
-}
-
 /* The parent: waits for the byte that the keeper sends once it knows. */
 static int wait_ready(int fd)
 {
@@ -323,11 +314,9 @@ static int run(struct mount_args *a, int argc, char **argv)
 		log_warn("this build DOES NOT ENCRYPT: whatever is written below %s is "
 			 "plaintext",
 			 a->cfg->backing);
-	code = check_supported(a->cfg);
-	if (!code && a->session >= 0)
+	if (a->session >= 0)
 		return resume(a);
-	if (!code)
-		code = check_mountpoint(a->cfg);
+	code = check_mountpoint(a->cfg);
 	return code ? code : start(a);
 }
 
@@ -388,7 +377,7 @@ static int probe_config(struct mount_args *a)
 			   "the configuration names other folders than those that are "
 			   "mounted",
 			   0);
-	return check_supported(a->cfg);
+	return EXIT_OK;
 }
 
 static int probe_host(const struct mount_args *a)

@@ -20,7 +20,7 @@ const struct config_option config_options[] = {
 	{"mount", "overmount", CONFIG_BOOL, FIELD(overmount), 0, 0, NULL, "no",
 	 "Allow the mount point to be the backing folder itself."},
 	{"mount", "shared", CONFIG_BOOL, FIELD(shared), 0, 0, NULL, "no",
-	 "Other nodes use the backing folder at the same time (NFS, CephFS)."},
+	 "Other nodes use the backing folder at the same time (NFS, CephFS, GlusterFS)."},
 	{"mount", "writeback", CONFIG_BOOL, FIELD(writeback), 0, 0, NULL, "no",
 	 "Let the kernel collect writes; a full disk is then reported only at close, and holes "
 	 "are not found (SEEK_HOLE)."},

@@ -14,7 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/nodelock.h"
 #include "fs/park.h"
+#include "fs/proglock.h"
 #include "fs/takeover.h"
 #include "util/clock.h"
 #include "util/crashpoint.h"
@@ -213,6 +215,8 @@ static void *executor(void *arg)
 
 	current_worker = w;
 	w->slot->tid = (int32_t)gettid();
+	w->slot->waits = 0;
+	nodelock_set_mark(&w->slot->waits);
 	server_guard_thread();
 	if (!w->locked)
 		worker_lock(w);
@@ -504,6 +508,8 @@ bool deferred_interrupt(struct deferred *d, uint64_t unique)
 	struct parked *p;
 	bool noted = false;
 
+	if (d->sv->proglocks && proglock_interrupt(d->sv->proglocks, unique))
+		return true;
 	mutex_lock(&d->lock);
 	p = find_parked_locked(d, unique);
 	if (p) {
@@ -517,6 +523,13 @@ bool deferred_interrupt(struct deferred *d, uint64_t unique)
 	if (p)
 		answer_if_dying(d, unique, pid);
 	return p || noted;
+}
+
+bool deferred_was_interrupted(struct deferred *d, const struct parked *p)
+{
+	SCOPED_LOCK(&d->lock);
+
+	return p->interrupted;
 }
 
 /* A few at a time; the others have their turn a second later. */

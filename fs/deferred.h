@@ -90,6 +90,9 @@ void deferred_resume(struct deferred *d, struct parked *p, vcf_err_t err);
  */
 NODISCARD bool deferred_interrupt(struct deferred *d, uint64_t unique);
 
+/* Did FUSE_INTERRUPT come for one that the caller has parked, and that waits? */
+bool deferred_was_interrupted(struct deferred *d, const struct parked *p);
+
 /* Once a second: interrupted requests whose caller has been killed meanwhile. */
 void deferred_tick(struct deferred *d);
 

@@ -80,7 +80,7 @@ bool heartbeat_alive(const struct session *s, uint64_t now_ms, uint64_t limit_ms
 	for (int i = 0; i < SESSION_SLOTS_MAX; i++) {
 		if (!is_late(&s->slots[i], now_ms, limit_ms))
 			continue;
-		if (held(s->slots[i].tid))
+		if (s->slots[i].waits || held(s->slots[i].tid))
 			return true;
 		late = true;
 	}

@@ -10,7 +10,8 @@
  * excuse a thread that hangs between mark and call, each path into the backing file system would
  * need one, and only a thread in state D cannot be killed anyway. An asynchronous transfer
  * (async.h) has no thread that waits: one that is late counts like a thread in state D, unless a
- * completer is late as well.
+ * completer is late as well. A thread that waits for a lock of another node (nodelock.h) can be
+ * killed, but it would only wait again: there is a mark around that one system call.
  *
  * The same thread tells of the keeper's own death.
  */

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "fs/image_impl.h"
+#include "util/crashpoint.h"
 
 vcf_err_t image_new(struct image **out, const struct image_params *p, uint64_t clen)
 {
@@ -37,6 +38,7 @@ vcf_err_t image_new(struct image **out, const struct image_params *p, uint64_t c
 	rangelock_init(&im->ranges);
 	/* Whose size stays has no growth that was cut short, and a device cannot tell of holes. */
 	atomic_init(&im->mended, p->geom.device);
+	nodelocks_init(&im->nodes);
 	*out = im;
 	return 0;
 }
@@ -45,6 +47,7 @@ void image_free(struct image *im)
 {
 	if (!im)
 		return;
+	nodelocks_fini(&im->nodes);
 	rangelock_fini(&im->ranges);
 	rwlock_fini(&im->size_lock);
 	free(im);
@@ -72,12 +75,15 @@ ssize_t image_pread(struct image *im, const struct image_file *f, struct image_w
 		    size_t len, uint64_t poff, void **data)
 {
 	SCOPED_RDLOCK(&im->size_lock);
+	auto_nodelock struct nodelock hold = NODELOCK_NONE;
 	unsigned char *at = NULL;
 	struct image_io io;
 	struct range r;
 	struct span s;
-	vcf_err_t err = image_io_init(&io, im, f, w);
+	vcf_err_t err = image_hold(&hold, im, f, poff, len, false);
 
+	if (!err)
+		err = image_io_init(&io, im, f, w);
 	if (err)
 		return err;
 	if (!len || poff >= io.plen)
@@ -137,17 +143,52 @@ vcf_err_t image_pwrite(struct image *im, const struct image_file *f,
 		return err;
 	{
 		SCOPED_RDLOCK(&im->size_lock);
-		err = image_io_init(&io, im, f, w);
+		auto_nodelock struct nodelock hold = NODELOCK_NONE;
+
+		err = image_hold(&hold, im, f, poff, len, true);
+		if (!err)
+			err = image_io_init(&io, im, f, w);
 		if (err || end <= io.plen)
 			return err ? err : overwrite(&io, src, len, poff);
 	}
 	SCOPED_RESIZE(im);
-	err = image_io_init(&io, im, f, w);
+	auto_nodelock struct nodelock hold = NODELOCK_NONE;
+	err = image_hold_all(&hold, im, f);
+	if (!err)
+		err = image_io_init(&io, im, f, w);
 	if (err)
 		return err;
 	if (end <= io.plen) /* another one was faster */
 		return overwrite(&io, src, len, poff);
 	return extend(&io, src, len, poff);
+}
+
+vcf_err_t image_append(struct image *im, const struct image_file *f,
+		       struct image_worker *w, const void *src, size_t len,
+		       _Atomic uint64_t *at)
+{
+	vcf_err_t err = image_mend_holes(im, f, w);
+	struct image_io io;
+	uint64_t end;
+
+	if (err || !len)
+		return err;
+	SCOPED_RESIZE(im);
+	auto_nodelock struct nodelock hold = NODELOCK_NONE;
+	err = image_hold_all(&hold, im, f);
+	if (!err)
+		err = image_io_init(&io, im, f, w);
+	if (err)
+		return err;
+	if (!*at)
+		*at = io.plen + 1;
+	CRASHPOINT("append-noted");
+	err = span_end(*at - 1, len, &end);
+	if (err)
+		return err;
+	if (end <= io.plen)
+		return overwrite(&io, src, len, *at - 1);
+	return extend(&io, src, len, *at - 1);
 }
 
 vcf_err_t image_truncate(struct image *im, const struct image_file *f,
@@ -159,7 +200,10 @@ vcf_err_t image_truncate(struct image *im, const struct image_file *f,
 	if (err)
 		return err;
 	SCOPED_RESIZE(im);
-	err = image_io_init(&io, im, f, w);
+	auto_nodelock struct nodelock hold = NODELOCK_NONE;
+	err = image_hold_all(&hold, im, f);
+	if (!err)
+		err = image_io_init(&io, im, f, w);
 	if (err || plen == io.plen)
 		return err;
 	if (plen > io.plen) {

@@ -35,6 +35,11 @@ struct image;
 
 struct image_params {
 	struct geom geom;
+	/*
+	 * Other nodes use the file, too: before each call of this image's does anything, it locks
+	 * what it concerns (nodelock.h) and looks at the file's size anew.
+	 */
+	bool shared;
 	bool holes_zero; /* false: token "holes": "none"; no sector is special, nothing is
 			    punched; a hole that a death in a growth left is filled with
 			    encrypted zeros before the first write */
@@ -72,7 +77,7 @@ NODISCARD vcf_err_t image_new(struct image **out, const struct image_params *p,
 			      uint64_t clen);
 void image_free(struct image *im);
 
-/* P now. */
+/* P now; of a shared one: as last seen. */
 uint64_t image_size(struct image *im);
 
 /*
@@ -105,6 +110,14 @@ NODISCARD vcf_err_t image_pwrite(struct image *im, const struct image_file *f,
 				 uint64_t poff);
 
 /*
+ * The same at the end, wherever that is. *at: 0, and P + 1 before anything changes: one who does it
+ * again after a death says where it was.
+ */
+NODISCARD vcf_err_t image_append(struct image *im, const struct image_file *f,
+				 struct image_worker *w, const void *src, size_t len,
+				 _Atomic uint64_t *at);
+
+/*
  * A transfer that its thread does not wait for. From a begin that said 0 to image_end() its sectors
  * are locked, and the size waits for it; any thread may end it.
  */
@@ -120,7 +133,7 @@ struct image_transfer {
 
 /*
  * -EAGAIN  it has to be done by image_pread() or image_pwrite(): not of whole units inside the
- *          image, no direct descriptor, or somebody has its sectors
+ *          image, no direct descriptor, or somebody has its sectors; always if it is shared
  * -ENOKEY  as there
  * w        the calling thread's; its buffer is not used
  * crypt    len bytes that get the ciphertext to be written

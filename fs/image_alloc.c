@@ -203,12 +203,19 @@ vcf_err_t image_fallocate(struct image *im, const struct image_file *f,
 		return err;
 	{
 		SCOPED_RDLOCK(&im->size_lock);
-		err = image_io_init(&io, im, f, w);
+		auto_nodelock struct nodelock hold = NODELOCK_NONE;
+
+		err = image_hold(&hold, im, f, poff, len, true);
+		if (!err)
+			err = image_io_init(&io, im, f, w);
 		if (err || mode & FALLOC_FL_KEEP_SIZE || end <= io.plen)
 			return err ? err : fallocate_inside(&io, mode, poff, end);
 	}
 	SCOPED_RESIZE(im);
-	err = image_io_init(&io, im, f, w);
+	auto_nodelock struct nodelock hold = NODELOCK_NONE;
+	err = image_hold_all(&hold, im, f);
+	if (!err)
+		err = image_io_init(&io, im, f, w);
 	if (err)
 		return err;
 	if (end <= io.plen) /* another one was faster */
@@ -258,9 +265,12 @@ off_t image_seek(struct image *im, const struct image_file *f, uint64_t poff, in
 {
 	SCOPED_RDLOCK(&im->size_lock);
 	const struct geom *g = &im->p.geom;
-	uint64_t plen = atomic_load(&im->plen), at;
+	uint64_t plen, at;
+	vcf_err_t err = image_look(im, f, &plen);
 	int64_t sector;
 
+	if (err)
+		return err;
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)
 		return -EINVAL;
 	if (poff >= plen)

@@ -20,7 +20,7 @@ static vcf_err_t begin(struct image_io *io, size_t len, uint64_t poff, bool writ
 	const struct geom *g = &io->im->p.geom;
 	uint64_t first = poff / g->sector_len;
 
-	if (!image_io_is_direct(io, len, poff))
+	if (io->im->p.shared || !image_io_is_direct(io, len, poff))
 		return -EAGAIN;
 	*t = (struct image_transfer){.im = io->im,
 				     .fd = io->f->direct_fd,

@@ -7,6 +7,7 @@
  *   image_io.c     plaintext ranges to backing I/O: windows, ciphers, holes, O_DIRECT
  *   image_size.c   growing and shrinking
  *   image_alloc.c  fallocate and lseek
+ *   image_shared.c what other nodes may do at the same time
  */
 #ifndef VCF_FS_IMAGE_IMPL_H
 #define VCF_FS_IMAGE_IMPL_H
@@ -14,6 +15,7 @@
 #include <stdatomic.h>
 
 #include "fs/image.h"
+#include "fs/nodelock.h"
 #include "fs/rangelock.h"
 #include "util/lock.h"
 
@@ -24,6 +26,7 @@ struct image {
 	struct rangelock ranges; /* of sectors; taken with size_lock held, but released
 				    by asynchronous transfers without it */
 	_Atomic bool mended; /* holes_zero off: there is no hole (image_mend_holes()) */
+	struct nodelocks nodes; /* between nodes; taken after size_lock, before a range */
 };
 
 /*
@@ -33,6 +36,20 @@ struct image {
 #define SCOPED_RESIZE(im)                                                                \
 	SCOPED_WRLOCK(&(im)->size_lock);                                                 \
 	rangelock_drain(&(im)->ranges)
+
+/*
+ * Against other nodes, where the image is shared: a read (shared) or a change of [poff, poff + len),
+ * and of the pages around it; any change, that of the size included. Before image_io_init(), which
+ * looks at the size; auto_nodelock gives it back. -errno.
+ */
+NODISCARD vcf_err_t image_hold(struct nodelock *l, struct image *im,
+			       const struct image_file *f, uint64_t poff, uint64_t len,
+			       bool exclusive);
+NODISCARD vcf_err_t image_hold_all(struct nodelock *l, struct image *im,
+				   const struct image_file *f);
+/* P; of a shared image: as its file has it now. -EBADMSG: it is none any more. */
+NODISCARD vcf_err_t image_look(struct image *im, const struct image_file *f,
+			       uint64_t *plen);
 
 /* One call's surroundings. */
 struct image_io {

@@ -54,7 +54,10 @@ vcf_err_t image_io_init(struct image_io *io, struct image *im, const struct imag
 
 	if (w->buf_len <= IMAGE_WORKER_BUF(0))
 		return -EINVAL;
-	*io = (struct image_io){.im = im, .f = f, .w = w, .plen = atomic_load(&im->plen)};
+	*io = (struct image_io){.im = im, .f = f, .w = w};
+	err = image_look(im, f, &io->plen);
+	if (err)
+		return err;
 	io->unit = unit_of(&im->p.geom, f);
 	err = span_encode_size(&im->p.geom, io->plen, &io->cend);
 	if (err == -EOPNOTSUPP) { /* a device: no marker, and its end does not move */

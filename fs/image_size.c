@@ -217,7 +217,10 @@ vcf_err_t image_mend_holes(struct image *im, const struct image_file *f,
 	if (im->p.holes_zero || atomic_load(&im->mended))
 		return 0;
 	SCOPED_RESIZE(im);
-	err = image_io_init(&io, im, f, w);
+	auto_nodelock struct nodelock hold = NODELOCK_NONE;
+	err = image_hold_all(&hold, im, f);
+	if (!err)
+		err = image_io_init(&io, im, f, w);
 	if (!err)
 		err = fill_holes(&io);
 	if (!err)

@@ -5,7 +5,7 @@
  * and posts the job again.
  *
  *   unlock:  LOAD -> (site secret | get) -> UNLOCK -> finish
- *   create:  TAKE -> (reserve | site secret) -> FORMAT -> finish
+ *   create:  TAKE -> (reserve | site secret) -> FORMAT -> finish, or LOAD: another node has
  *   close:   CLOSE -> finish
  */
 #include "fs/imagejob.h"
@@ -15,7 +15,6 @@
 #include <fuse_lowlevel.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <uuid/uuid.h>
 
@@ -24,6 +23,7 @@
 #include "fs/keyaudit.h"
 #include "fs/keyset.h"
 #include "fs/node.h"
+#include "fs/nodelock.h"
 #include "fs/ops.h"
 #include "fs/promote.h"
 #include "fs/sitekey.h"
@@ -137,6 +137,7 @@ static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t
 		.geom = {.data_off = s->data_off,
 			 .sector_len = s->sector_len,
 			 .device = j->device},
+		.shared = j->sv->cfg->shared,
 		.holes_zero = container_token(c)->holes == HOLES_ZERO,
 		.keys = j->sv->keys,
 	};
@@ -146,7 +147,8 @@ static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t
 	if (err)
 		return err;
 	CRASHPOINT("key-put");
-	ip.grow_from = &j->sv->session->images[ip.key.slot].grow_from;
+	if (!ip.shared) /* else it is not ours alone to take back */
+		ip.grow_from = &j->sv->session->images[ip.key.slot].grow_from;
 	err = image_new(&im, &ip, clen);
 	if (err) {
 		keytable_del(j->sv->keys, ip.key);
@@ -156,6 +158,13 @@ static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t
 	imagetable_publish(j->sv->images, j->e, im, s, container_token(c), ip.key);
 	keep_claim(j, claim);
 	return 0;
+}
+
+/* Against other nodes, until fd is closed or given back; on an executor, which may wait. */
+static vcf_err_t lock_header(const struct imagejob *j, int fd, bool exclusive)
+{
+	return j->sv->cfg->shared ? nodelock_byte(fd, NODELOCK_HEADER, exclusive, true)
+				  : 0;
 }
 
 /* A derived image's secret comes from what was fetched (the site's). */
@@ -176,7 +185,7 @@ static struct container *load_again(const struct imagejob *j, int fd, bool *mend
 	auto_container struct container *now = NULL;
 	const struct token *was = container_token(j->c), *is;
 
-	if ((flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) ||
+	if (nodelock_try_header(fd, j->sv->cfg->shared) == -EAGAIN ||
 	    container_load(&now, fd, j->path, mended))
 		return NULL;
 	is = container_token(now);
@@ -270,11 +279,14 @@ static vcf_err_t unlock(struct imagejob *j)
 	fd = node_reopen_fd(j->sv, j->pathfd, O_RDONLY);
 	if (fd < 0)
 		return fd;
-	err = io_file_len(fd, &clen);
+	err = lock_header(j, fd, false);
+	if (!err)
+		err = io_file_len(fd, &clen);
 	if (!err && container_token(j->c)->derived)
 		err = derive(&j->secret, container_subject(j->c)->uuid);
 	if (!err)
 		err = open_container(j, fd);
+	nodelock_byte_release(fd, NODELOCK_HEADER);
 	if (!err)
 		err = tend_header(j);
 	if (!err && container_token(j->c)->derived && j->cls == CLASS_ENCRYPT)
@@ -384,6 +396,9 @@ static vcf_err_t load(struct imagejob *j)
 		return fd;
 	if (j->sv->stopping)
 		return -ECANCELED;
+	err = lock_header(j, fd, false);
+	if (err)
+		return err;
 	err = container_load(&j->c, fd, j->path, &j->mended);
 	if (err)
 		return err;
@@ -475,12 +490,20 @@ static vcf_err_t clear_device(struct imagejob *j, int fd, const struct token *t)
 /* The file, or a device, which is claimed meanwhile. */
 static int open_empty(struct imagejob *j)
 {
-	auto_close int fd = j->device ? device_claim_fd(j->sv, j->pathfd, j->path)
-				      : node_reopen_fd(j->sv, j->pathfd, O_RDWR);
+	return j->device ? device_claim_fd(j->sv, j->pathfd, j->path)
+			 : node_reopen_fd(j->sv, j->pathfd, O_RDWR);
+}
 
-	if (fd >= 0 && peek_kind_of(fd) != PEEK_EMPTY)
-		return -EBUSY; /* somebody wrote below the mount meanwhile */
-	return STEAL_FD(&fd);
+/* Once the header is locked against other nodes. */
+static vcf_err_t must_be_empty(const struct imagejob *j, int fd)
+{
+	enum peek_kind kind = peek_kind_of(fd);
+
+	if (kind == PEEK_EMPTY)
+		return 0;
+	if (j->sv->cfg->shared && kind == PEEK_CONTAINER)
+		return -EALREADY; /* another node was faster */
+	return -EBUSY;		  /* somebody wrote below the mount meanwhile */
 }
 
 static vcf_err_t write_new(struct imagejob *j, const struct container *c, int fd)
@@ -510,7 +533,11 @@ static vcf_err_t write_header(struct imagejob *j, const struct container_params 
 
 	if (fd < 0)
 		return fd;
-	err = clear_device(j, fd, t);
+	err = lock_header(j, fd, true);
+	if (!err)
+		err = must_be_empty(j, fd);
+	if (!err)
+		err = clear_device(j, fd, t);
 	if (!err)
 		err = container_format(&c, p, t, j->secret);
 	if (err)
@@ -593,12 +620,23 @@ static vcf_err_t create(struct imagejob *j)
 	return err ? err : err2;
 }
 
+/* Our secret is where it came from; the container that another node has made is opened. */
+static void open_others(struct imagejob *j)
+{
+	secret_free(STEAL_PTR(&j->secret));
+	j->reserved = (struct reserved){.secret = NULL};
+	j->service = NULL;
+	post(j, step_load);
+}
+
 static void step_create(struct job *job)
 {
 	struct imagejob *j = (struct imagejob *)job;
 	vcf_err_t err = create(j);
 
-	if (err != -EINPROGRESS)
+	if (err == -EALREADY)
+		open_others(j);
+	else if (err != -EINPROGRESS)
 		finish(j, err);
 }
 

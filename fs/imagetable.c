@@ -107,7 +107,9 @@ vcf_err_t imagetable_find_or_add(struct imagetable *t, const struct node *n,
 	if (!e)
 		return -ENOMEM;
 	e->refs++;
-	*lingers = !e->opens && !e->rekeying && in_state(e, IMAGE_READY);
+	/* Where other nodes remove files, a number may be another file's as long as we have it open. */
+	*lingers = (!e->opens || t->sv->cfg->shared) && !e->rekeying &&
+		   in_state(e, IMAGE_READY);
 	*out = e;
 	return 0;
 }

@@ -31,7 +31,8 @@ static void take_handle(void *arg, struct handle *h, struct node *n)
 	t->sv->handle_entry[state_handle_slot(t->sv->state, h)] = e;
 }
 
-static vcf_err_t file_len(struct imagetable *t, const struct node *n, uint64_t *len)
+static vcf_err_t file_len(struct imagetable *t, const struct session_image *r,
+			  const struct node *n, uint64_t *len)
 {
 	auto_close int fd = -1;
 	struct stat st;
@@ -39,6 +40,8 @@ static vcf_err_t file_len(struct imagetable *t, const struct node *n, uint64_t *
 	if (!n->device) {
 		if (fstatat(n->fd, "", &st, AT_EMPTY_PATH) < 0)
 			return -errno;
+		if (!st.st_nlink && (uint64_t)st.st_size < r->data_off)
+			return -ENOENT; /* wiped by the node that removed it */
 		*len = (uint64_t)st.st_size;
 		return 0;
 	}
@@ -55,7 +58,7 @@ static vcf_err_t make_again(struct imagetable *t, struct session_image *r,
 	struct image *im;
 	uint64_t len;
 	bool lingers;
-	vcf_err_t err = file_len(t, n, &len);
+	vcf_err_t err = file_len(t, r, n, &len);
 
 	if (!err)
 		err = image_new(&im, ip, len);
@@ -126,6 +129,7 @@ static void take_image(struct imagetable *t, uint32_t i)
 	struct session_image *r = &t->sv->session->images[i];
 	struct image_params ip = {
 		.geom = {.data_off = r->data_off, .sector_len = r->sector_len},
+		.shared = t->sv->cfg->shared,
 		.holes_zero = r->token.holes == HOLES_ZERO,
 		.keys = t->sv->keys,
 		.key = {.slot = i, .generation = r->generation},
@@ -134,6 +138,8 @@ static void take_image(struct imagetable *t, uint32_t i)
 	struct node *n;
 	vcf_err_t err = node_of(t, r, &n);
 
+	if (ip.shared)
+		ip.grow_from = NULL;
 	end_texts(r);
 	check_sentinel(r);
 	/* The second: the last one died while the container got another uuid. */

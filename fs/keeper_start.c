@@ -13,6 +13,7 @@
 #include "crypto/keytable.h"
 #include "fs/keeper_impl.h"
 #include "fs/lifesign.h"
+#include "fs/nodelock.h"
 #include "fs/serve.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -50,6 +51,18 @@ static vcf_err_t lock_backing(const struct keeper *k, int rootfd)
 	return 0;
 }
 
+/* What keeps nodes from destroying each other's data. */
+static vcf_err_t check_locks(const struct keeper *k, int rootfd)
+{
+	vcf_err_t err = nodelock_probe(rootfd);
+
+	if (!err)
+		return lock_backing(k, rootfd);
+	log_err("%s: shared = yes needs a file system with locks (F_OFD_SETLK): %s",
+		k->p->cfg->backing, strerror(-err));
+	return err;
+}
+
 static vcf_err_t open_backing(struct keeper *k)
 {
 	int fd = open(k->p->cfg->backing, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -59,7 +72,7 @@ static vcf_err_t open_backing(struct keeper *k)
 		return -errno;
 	}
 	k->session->head->fds[SESSION_FD_BACKING] = fd;
-	return lock_backing(k, fd);
+	return k->p->cfg->shared ? check_locks(k, fd) : lock_backing(k, fd);
 }
 
 static vcf_err_t open_device(struct keeper *k)

@@ -318,9 +318,16 @@ vcf_err_t linked_in_use(void *arg, const struct journal_entry *entries, size_t c
 {
 	struct server *sv = arg;
 	struct question q = {.entries = entries, .cnt = cnt, .in_use = in_use};
+	vcf_err_t err;
 
 	for (size_t i = 0; i < cnt; i++)
 		in_use[i] = keyset_is_site(sv, &entries[i]);
-	/* What cannot be looked at may be a container that uses it: then not now. */
-	return linked_walk(sv, mark, &q);
+	/*
+	 * What cannot be looked at may be a container that uses it: then not now. Renames by
+	 * other nodes are not followed: it would take two, one past each walk, to hide one.
+	 */
+	err = linked_walk(sv, mark, &q);
+	if (!err && sv->cfg->shared)
+		err = linked_walk(sv, mark, &q);
+	return err;
 }

@@ -234,7 +234,7 @@ static void show_image(struct server *sv, struct node *n, const struct peek *p,
 		st->st_blocks = 0;
 		return;
 	}
-	if (!imagetable_size(sv->images, n->dev, n->ino, &plen) &&
+	if ((sv->cfg->shared || !imagetable_size(sv->images, n->dev, n->ino, &plen)) &&
 	    span_decode_size(&g, (uint64_t)st->st_size, &plen))
 		plen = 0; /* torn: open says so */
 	st->st_size = (off_t)plen;

@@ -32,6 +32,7 @@
 #include "fs/keycall.h"
 #include "fs/keysettings.h"
 #include "fs/mountpoint.h"
+#include "fs/nodelock.h"
 #include "fs/statusfile.h"
 #include "util/cleanup.h"
 #include "util/log.h"
@@ -264,12 +265,23 @@ static bool mount_has_open(struct json_object *mount, const struct stat *st)
 	return false;
 }
 
+/* One that a daemon of any node has open, where they share the folder. -EBUSY. */
+static vcf_err_t check_nodes(int fd)
+{
+	vcf_err_t err = nodelock_byte(fd, NODELOCK_OPEN, true, false);
+
+	nodelock_byte_release(fd, NODELOCK_OPEN);
+	return err == -EAGAIN ? -EBUSY : 0; /* others: no such locks, no such daemons */
+}
+
 /* An image that a daemon has open, or whose key it still keeps. -EBUSY. */
-static vcf_err_t check_daemons(const char *runtime, const struct stat *st)
+static vcf_err_t check_daemons(const char *runtime, int fd, const struct stat *st)
 {
 	struct json_object *all = NULL;
-	vcf_err_t err = statusfile_read_all(&all, runtime);
+	vcf_err_t err = check_nodes(fd);
 
+	if (!err)
+		err = statusfile_read_all(&all, runtime);
 	if (err)
 		return err == -ENOENT ? 0 : err; /* no daemon ever ran here */
 	for (size_t i = 0; !err && i < json_object_array_length(all); i++)
@@ -322,7 +334,7 @@ static vcf_err_t open_file(struct offline_file *f, const char *path, const char 
 		return -EINVAL;
 	if (change && flock(f->fd, LOCK_EX | LOCK_NB) < 0)
 		return -errno;
-	err = change ? check_daemons(runtime, &st) : 0;
+	err = change ? check_daemons(runtime, f->fd, &st) : 0;
 	if (!err)
 		err = container_load(&f->c, f->fd, f->path, &mended);
 	return err;
@@ -480,7 +492,7 @@ static vcf_err_t look_again(const struct fresh *n)
 
 	if (fstat(n->f->fd, &st) < 0)
 		return -errno;
-	return st.st_nlink ? check_daemons(n->o->runtime, &st) : -ESTALE;
+	return st.st_nlink ? check_daemons(n->o->runtime, n->f->fd, &st) : -ESTALE;
 }
 
 static vcf_err_t write_header(struct fresh *n, enum rekey_outcome *outcome)
@@ -494,6 +506,10 @@ static vcf_err_t write_header(struct fresh *n, enum rekey_outcome *outcome)
 	vcf_err_t err;
 
 	memcpy(p.uuid, n->entry.uuid, UUID_LEN);
+	/* Until the file is closed; daemons that share the folder wait. */
+	err = nodelock_byte(n->f->fd, NODELOCK_HEADER, true, true);
+	if (err)
+		log_dbg("no lock on the header: %s", strerror(-err));
 	err = look_again(n);
 	/* one that was mended as it was loaded */
 	if (!err)

@@ -49,6 +49,9 @@ const struct fuse_lowlevel_ops ops_table = {
 	.fsync = ops_fsync,
 	.fallocate = ops_fallocate,
 	.lseek = ops_lseek,
+	.getlk = ops_getlk,
+	.setlk = ops_setlk,
+	.flock = ops_flock,
 	.opendir = ops_opendir,
 	.readdir = ops_readdir,
 	.readdirplus = ops_readdirplus,
@@ -232,6 +235,9 @@ void ops_init(void *userdata, struct fuse_conn_info *conn)
 				       FUSE_CAP_READDIRPLUS_AUTO);
 	if (sv->cfg->writeback && !sv->cfg->shared)
 		conn->want |= conn->capable & FUSE_CAP_WRITEBACK_CACHE;
+	if (!sv->cfg->shared) /* the kernel's own are enough, and survive us */
+		conn->want &=
+			~(unsigned int)(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
 	conn->max_write = SERVER_MAX_IO;
 	conn->max_background =
 		4096; /* parked background writes must not stall everyone */
@@ -272,7 +278,9 @@ static void patch_init(struct server *sv, struct iovec *payload)
 		return;
 	/* libfuse 3.14 knows PARALLEL_DIROPS as a wish but never tells the kernel. */
 	out->flags |= INIT_EXT | FUSE_PARALLEL_DIROPS;
-	out->flags2 |= DIRECT_IO_ALLOW_MMAP_HI;
+	/* A mapping is in the page cache, where no other node's writes come. */
+	if (!sv->cfg->shared)
+		out->flags2 |= DIRECT_IO_ALLOW_MMAP_HI;
 	/*
 	 * Nor this one, by which set-id bits are ours to clear: else the kernel asks for
 	 * security.capability before each buffered write(2), a second request for each.

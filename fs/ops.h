@@ -117,6 +117,11 @@ void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t le
 		   struct fuse_file_info *fi);
 void ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 	       struct fuse_file_info *fi);
+void ops_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
+	       struct flock *lock, int wait);
+void ops_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
+	       struct flock *lock);
+void ops_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op);
 void ops_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void ops_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		 struct fuse_file_info *fi);
@@ -151,7 +156,8 @@ NODISCARD vcf_err_t ops_image_truncate(struct server *sv, struct node *n,
  */
 struct removal {
 	struct server *sv;
-	int fd; /* O_PATH of the target, -1: nothing to watch */
+	int fd;	     /* O_PATH of the target, -1: nothing to watch */
+	int lock_fd; /* shared: has the target's HEADER lock, from begin to done; else -1 */
 	uint64_t dev, ino;
 	uint64_t data_off;
 	uint64_t deletion; /* 0: no intent was needed */

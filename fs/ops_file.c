@@ -12,7 +12,9 @@
 
 #include "fs/device.h"
 #include "fs/keyaudit.h"
+#include "fs/nodelock.h"
 #include "fs/ops.h"
+#include "fs/proglock.h"
 #include "util/crashpoint.h"
 #include "util/io.h"
 #include "util/log.h"
@@ -104,6 +106,8 @@ static void leave_entry(struct server *sv, struct image_entry *e, const struct h
 	uint64_t data_off = e->data_off; /* the entry may go */
 	uint64_t deletion = imagetable_closed(sv->images, e, h->flags & HANDLE_DIRECT);
 
+	if (sv->cfg->shared)
+		nodelock_byte_release(h->fd, NODELOCK_OPEN);
 	if (deletion)
 		removal_finish(sv, deletion, node_reopen_fd(sv, h->fd, O_RDWR), data_off);
 }
@@ -125,6 +129,10 @@ static vcf_err_t add_handle(struct server *sv, struct node *n, struct image_entr
 	struct stat st;
 	vcf_err_t err;
 
+	/* Before the look at its names: see removal_finish(). */
+	err = sv->cfg->shared ? nodelock_opened(h->fd) : 0;
+	if (err)
+		return err;
 	if (fstat(h->fd, &st) < 0)
 		return -errno;
 	err = imagetable_opened(sv->images, e, n->id, !n->device && st.st_nlink == 0,
@@ -222,6 +230,8 @@ static void close_handle(struct server *sv, uint64_t fh)
 
 	if (!h)
 		return;
+	if (sv->proglocks)
+		proglock_released(sv->proglocks, fh);
 	e = h->kind == HANDLE_IMAGE ? ops_entry(sv, h) : NULL;
 	if (e) {
 		sv->handle_entry[state_handle_slot(sv->state, h)] = NULL;
@@ -345,7 +355,8 @@ vcf_err_t ops_need_key(struct server *sv, uint64_t ino, struct image_entry *e)
 {
 	struct node *n;
 
-	if (e->image || !e->lost)
+	/* Another node may have made it a container. */
+	if (e->image || (!e->lost && !sv->cfg->shared))
 		return 0;
 	n = state_node(sv->state, ino);
 	return n ? imagetable_prepare(sv->images, e, n, IMAGE_NEED_OPEN) : -ESTALE;
@@ -373,6 +384,8 @@ void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	(void)ino;
 	if (!h)
 		return;
+	if (ops_server(req)->proglocks)
+		proglock_flushed(ops_server(req)->proglocks, ino, fi->lock_owner);
 	fd = fcntl(h->fd, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0 || close(fd) < 0)
 		ops_reply_err(req, -errno);
@@ -573,7 +586,7 @@ vcf_err_t ops_image_truncate(struct server *sv, struct node *n, struct image_ent
 				 plen ? IMAGE_NEED_HEADER : IMAGE_NEED_OPEN);
 	if (err)
 		return err;
-	if (!e->image || image_size(e->image) == plen)
+	if (!e->image || (!sv->cfg->shared && image_size(e->image) == plen))
 		return touch(n);
 	if (!f) {
 		fd = node_reopen(sv, n, O_RDWR);
@@ -582,5 +595,7 @@ vcf_err_t ops_image_truncate(struct server *sv, struct node *n, struct image_ent
 		own.fd = fd;
 		f = &own;
 	}
-	return image_truncate(e->image, f, &current_worker->io, plen);
+	err = image_truncate(e->image, f, &current_worker->io, plen);
+	return !err && sv->cfg->shared ? touch(n)
+				       : err; /* it may have been that already */
 }

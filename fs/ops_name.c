@@ -318,7 +318,7 @@ static vcf_err_t rename_names(struct server *sv, struct node *dir, const char *n
 			      unsigned int flags)
 {
 	struct side from = {.fd = -1}, to = {.fd = -1};
-	struct removal removal = {.fd = -1};
+	struct removal removal = {.fd = -1, .lock_fd = -1};
 	vcf_err_t err;
 
 	rwlock_rdlock(&sv->names_lock);

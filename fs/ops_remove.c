@@ -21,7 +21,9 @@
 
 #include "crypto/container.h"
 #include "fs/keyset.h"
+#include "fs/nodelock.h"
 #include "fs/ops.h"
+#include "fs/wipewait.h"
 #include "util/crashpoint.h"
 #include "util/io.h"
 #include "util/log.h"
@@ -97,6 +99,39 @@ static vcf_err_t watch(struct removal *r, const struct stat *st, const char *pat
 	return note_container(r, fd, st, path);
 }
 
+/*
+ * Another node may be writing the header, or removing the other one of two names. *st is what holds
+ * under the lock.
+ */
+static vcf_err_t lock_against_nodes(struct removal *r, struct stat *st)
+{
+	vcf_err_t err;
+
+	if (!r->sv->cfg->shared)
+		return 0;
+	r->lock_fd = node_reopen_fd(r->sv, r->fd, O_RDWR);
+	if (r->lock_fd < 0)
+		return r->lock_fd;
+	err = nodelock_byte(r->lock_fd, NODELOCK_HEADER, true, true);
+	if (!err && fstat(r->lock_fd, st) < 0)
+		err = -errno;
+	return err;
+}
+
+static void unlock(struct removal *r)
+{
+	if (r->lock_fd >= 0)
+		close(r->lock_fd);
+	r->lock_fd = -1;
+}
+
+static void give_up(struct removal *r)
+{
+	unlock(r);
+	close(r->fd);
+	r->fd = -1;
+}
+
 vcf_err_t removal_begin(struct removal *r, struct server *sv, struct node *dir,
 			const char *name)
 {
@@ -105,7 +140,7 @@ vcf_err_t removal_begin(struct removal *r, struct server *sv, struct node *dir,
 	struct stat st;
 	vcf_err_t err;
 
-	*r = (struct removal){.sv = sv, .fd = -1};
+	*r = (struct removal){.sv = sv, .fd = -1, .lock_fd = -1};
 	if (fd < 0)
 		return -errno;
 	if (fstatat(fd, "", &st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
@@ -116,12 +151,13 @@ vcf_err_t removal_begin(struct removal *r, struct server *sv, struct node *dir,
 	if (!S_ISREG(st.st_mode) || !rules_is_image(rules_class(sv->rules, path)))
 		return 0;
 	r->fd = STEAL_FD(&fd);
-	err = watch(r, &st, path);
+	err = lock_against_nodes(r, &st);
+	if (!err)
+		err = watch(r, &st, path);
 	if (err) {
 		log_err("%s: not removed: the deletion cannot be journalled: %s", path,
 			strerror(-err));
-		close(r->fd);
-		r->fd = -1;
+		give_up(r);
 	}
 	return err;
 }
@@ -153,6 +189,8 @@ void removal_finish(struct server *sv, uint64_t deletion, int fd, uint64_t data_
 
 	if (has_name(own))
 		deletion_gone(queue, deletion); /* it looks for its container */
+	else if (own >= 0 && sv->cfg->shared && wipewait_needed(own))
+		wipewait_add(sv->wipes, deletion, STEAL_FD(&own), data_off);
 	else
 		deletion_wipe(queue, deletion, own, data_off);
 }
@@ -175,6 +213,7 @@ void removal_done(struct removal *r, vcf_err_t err)
 		deletion_cancel(r->sv->deletions, r->deletion);
 	else if (r->deletion)
 		removed(r);
+	unlock(r);
 }
 
 void removal_end(struct removal *r)
@@ -217,7 +256,8 @@ static vcf_err_t note_new(struct removal *r, const char *path,
 vcf_err_t removal_of_new(struct server *sv, int pathfd, const char *path,
 			 const unsigned char uuid[UUID_LEN])
 {
-	struct removal r = {.sv = sv, .fd = fcntl(pathfd, F_DUPFD_CLOEXEC, 3)};
+	struct removal r = {
+		.sv = sv, .fd = fcntl(pathfd, F_DUPFD_CLOEXEC, 3), .lock_fd = -1};
 	vcf_err_t err;
 
 	if (r.fd < 0)
@@ -255,7 +295,7 @@ void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct server *sv = ops_server(req);
 	struct node *dir = ops_name_dir(req, parent, name);
-	struct removal removal = {.fd = -1};
+	struct removal removal = {.fd = -1, .lock_fd = -1};
 	vcf_err_t err;
 
 	if (!dir)

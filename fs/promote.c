@@ -26,7 +26,6 @@
 #include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -35,6 +34,7 @@
 #include "fs/keyaudit.h"
 #include "fs/keyset.h"
 #include "fs/node.h"
+#include "fs/nodelock.h"
 #include "fs/sitekey.h"
 #include "util/clock.h"
 #include "util/crashpoint.h"
@@ -393,6 +393,27 @@ static vcf_err_t check_name(const struct promotion *m)
 	return st.st_nlink ? 0 : -ESTALE;
 }
 
+/* Where other nodes are: the header is locked again, and is the one that was changed in memory. */
+static vcf_err_t is_still(const struct promotion *m, const struct container *c, int fd)
+{
+	auto_container struct container *now = NULL;
+	bool mended;
+	vcf_err_t err;
+
+	if (!m->p->sv->cfg->shared)
+		return 0;
+	err = nodelock_byte(fd, NODELOCK_HEADER, true, true);
+	if (!err)
+		err = container_load(&now, fd, m->path, &mended);
+	if (err)
+		return err;
+	return memcmp(container_token(now)->mac, m->token.mac, TOKEN_MAC_LEN) == 0 &&
+			       container_subject(now)->data_off ==
+				       container_subject(c)->data_off
+		       ? 0
+		       : -EAGAIN;
+}
+
 static vcf_err_t write_header(struct promotion *m, struct container *c, int fd,
 			      enum rekey_outcome *outcome)
 {
@@ -410,8 +431,11 @@ static vcf_err_t write_header(struct promotion *m, struct container *c, int fd,
 	if (err)
 		return err;
 	CRASHPOINT("promote-ready");
+	nodelock_byte_release(fd, NODELOCK_HEADER); /* tree_lock comes first */
 	SCOPED_LOCK(&m->p->sv->tree_lock);
-	err = check_name(m);
+	err = is_still(m, c, fd);
+	if (!err)
+		err = check_name(m);
 	return err ? err : container_write_rekeyed(r, fd, note_using, m, outcome);
 }
 
@@ -441,12 +465,6 @@ static vcf_err_t complete(struct promotion *m, struct image_entry *e, struct con
 	return err;
 }
 
-/* A command that changes the header has it locked (offline.c); not all file systems can. */
-static vcf_err_t lock_file(int fd)
-{
-	return flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK ? -EAGAIN : 0;
-}
-
 /* The entry is ours: the header is read again, by now it may be another one. */
 static vcf_err_t change(struct promotion *m, struct image_entry *e,
 			enum rekey_outcome *outcome)
@@ -458,9 +476,10 @@ static vcf_err_t change(struct promotion *m, struct image_entry *e,
 
 	if (fd < 0)
 		return fd;
-	err = lock_file(fd);
-	if (!err)
-		err = load(m, fd, &c, &mended);
+	/* A command that changes the header, or another node; not all file systems can. */
+	if (nodelock_try_header(fd, m->p->sv->cfg->shared) == -EAGAIN)
+		return -EAGAIN;
+	err = load(m, fd, &c, &mended);
 	if (!c)
 		return err;
 	err = unlock(m, c);

@@ -30,10 +30,12 @@
 #include "fs/keyset.h"
 #include "fs/linked.h"
 #include "fs/ops.h"
+#include "fs/proglock.h"
 #include "fs/promote.h"
 #include "fs/reload.h"
 #include "fs/takeover.h"
 #include "fs/turns.h"
+#include "fs/wipewait.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 
@@ -187,6 +189,7 @@ static void tick(struct server *sv)
 	promote_tick(sv->promote); /* it looks at images before they are closed */
 	imagetable_sweep(sv->images);
 	deferred_tick(sv->deferred);
+	wipewait_tick(sv->wipes);
 }
 
 static vcf_err_t start_tables(struct server *sv, const struct server_params *p)
@@ -203,6 +206,8 @@ static vcf_err_t start_tables(struct server *sv, const struct server_params *p)
 		err = deferred_new(&sv->deferred, sv, EXECUTORS, tick);
 	if (!err)
 		err = promote_new(&sv->promote, sv);
+	if (!err)
+		err = wipewait_new(&sv->wipes, sv);
 	if (err)
 		return err;
 	sv->handle_entry = mmap(NULL, STATE_HANDLES_MAX * sizeof(*sv->handle_entry),
@@ -317,6 +322,8 @@ static vcf_err_t fill_server(struct server *sv, const struct server_params *p)
 		err = start_workers(sv);
 	if (!err)
 		err = start_session(sv);
+	if (!err && sv->cfg->shared)
+		err = proglocks_new(&sv->proglocks, sv);
 	return err || !sv->taking_over ? err : takeover_images(sv);
 }
 
@@ -419,6 +426,8 @@ static void free_workers(struct server *sv)
 void server_free(struct server *sv)
 {
 	sv->stopping = true;
+	if (sv->proglocks)
+		proglocks_free(STEAL_PTR(&sv->proglocks), true);
 	stop_keys(sv);
 	if (sv->se)
 		fuse_session_destroy(sv->se);
@@ -427,6 +436,8 @@ void server_free(struct server *sv)
 	free_workers(sv);
 	if (sv->promote)
 		promote_free(sv->promote);
+	if (sv->wipes)
+		wipewait_free(sv->wipes);
 	if (sv->images)
 		imagetable_free(sv->images);
 	if (sv->keys)

@@ -41,7 +41,9 @@ struct keyset;
 struct promoter;
 struct turn;
 struct turns;
+struct wipewait;
 struct parked;
+struct proglocks;
 struct server;
 
 enum {
@@ -115,8 +117,10 @@ struct server {
 	struct journal *journal;
 	struct promoter *promote;
 	struct deletion_queue
-		*deletions;	  /* of the default service; also by keyset_deletions() */
-	struct mutex tree_lock;	  /* unlink, rename and the journal's steps around them */
+		*deletions; /* of the default service; also by keyset_deletions() */
+	struct proglocks *proglocks; /* where other nodes are; else NULL */
+	struct wipewait *wipes; /* containers without a name that other nodes have open */
+	struct mutex tree_lock; /* unlink, rename and the journal's steps around them */
 	struct mutex device_lock; /* records of devices, and their claims */
 	struct mutex walk_lock;	  /* one walk for the containers at a time */
 	struct linked_moves

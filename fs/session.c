@@ -32,6 +32,7 @@ static const struct {
 	{SESSION_NODES_MAX, sizeof(struct node)},
 	{SESSION_HANDLES_MAX, sizeof(struct handle)},
 	{SESSION_DEVICES_MAX, sizeof(struct session_device)},
+	{SESSION_LOCKS_MAX, sizeof(struct session_lock)},
 };
 enum { TABLE_CNT = sizeof(tables) / sizeof(tables[0]) };
 _Static_assert(TABLE_CNT == sizeof(((struct session_head *)0)->lens) / sizeof(uint32_t),
@@ -70,6 +71,7 @@ static void set_places(struct session *s, void *map)
 	s->nodes = (void *)at[5];
 	s->handles = (void *)at[6];
 	s->devices = (void *)at[7];
+	s->locks = (void *)at[8];
 }
 
 static vcf_err_t map_tables(struct session *s, int fd)
@@ -278,6 +280,10 @@ static void each_record_fd(const struct session *s, void (*fn)(void *arg, int fd
 	for (int i = 0; i < SESSION_IMAGES_MAX; i++) {
 		if (s->images[i].generation)
 			fn(arg, s->images[i].sentinel_fd);
+	}
+	for (int i = 0; i < SESSION_LOCKS_MAX; i++) {
+		if (s->locks[i].used)
+			fn(arg, s->locks[i].fd);
 	}
 }
 

@@ -62,6 +62,7 @@ enum {
 	SESSION_HANDLES_MAX = 1 << 18,
 	SESSION_DEVICES_MAX = 1024,
 	SESSION_DEVICE_NAME = 48,
+	SESSION_LOCKS_MAX = 4096, /* owners of programs' locks, each on one file */
 	SESSION_KEEPER_FDS_MAX = 16,
 	SESSION_MAX_IO = 1024 * 1024, /* libfuse 3.14's largest max_write */
 	SESSION_PAGE_LEN = 4096,
@@ -173,7 +174,11 @@ struct session_slot {
 	uint64_t made_dev, gone_dev;
 	/* intent: CLOCK_REALTIME_COARSE, ns: what was born before is not this request's; 0: all is */
 	_Atomic uint64_t intent_ns;
-	uint64_t reserved[3];
+	_Atomic uint64_t
+		append_at; /* shared: where this O_APPEND write goes, + 1; 0: not known */
+	_Atomic uint64_t
+		waits; /* for a lock of another node (nodelock.h); of the thread */
+	uint64_t reserved[1];
 	uint64_t marks[SESSION_MARKS_MAX]; /* nodeids */
 };
 _Static_assert(sizeof(struct session_slot) == 3704, "part of SESSION_VERSION");
@@ -201,6 +206,16 @@ struct session_async {
 };
 _Static_assert(sizeof(struct session_async) == 24, "part of SESSION_VERSION");
 
+/* An owner of locks on a file, and the descriptor that has them (proglock.h). */
+struct session_lock {
+	_Atomic uint32_t used; /* 0: free */
+	int32_t fd;
+	uint64_t nodeid, owner;
+	uint64_t handle; /* by which it locked last */
+	uint32_t pid, reserved;
+};
+_Static_assert(sizeof(struct session_lock) == 40, "part of SESSION_VERSION");
+
 /* What must go together: see session_txn_begin(). */
 struct session_txn {
 	_Atomic uint32_t active;
@@ -225,7 +240,7 @@ enum session_fd {
 struct session_head {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t lens[8];	     /* of the records: another layout is refused */
+	uint32_t lens[9];	     /* of the records: another layout is refused */
 	_Atomic uint32_t generation; /* of the server that was started last */
 	_Atomic uint32_t serving;    /* the last one that began to serve; 0: none did */
 	_Atomic uint32_t deaths;     /* ends of servers that nobody asked for */
@@ -267,6 +282,7 @@ struct session {
 	struct node *nodes;
 	struct handle *handles;
 	struct session_device *devices;
+	struct session_lock *locks;
 	unsigned char *buffers; /* area (b), NULL until session_map_buffers() */
 };
 
@@ -298,7 +314,7 @@ bool session_has_unbegun(const struct session *s);
 
 /*
  * Closes every descriptor from 3 on that the session does not name: nodes, handles, images'
- * sentinels, helpers, fds, keeper_fds. For the keeper, between two servers. -ENOMEM.
+ * sentinels, programs' locks, helpers, fds, keeper_fds. For the keeper, between two servers. -ENOMEM.
  */
 NODISCARD vcf_err_t session_sweep(const struct session *s);
 

@@ -8,6 +8,7 @@
 
 #include "fs/async.h"
 #include "fs/device.h"
+#include "fs/nodelock.h"
 #include "fs/ops.h"
 #include "util/io.h"
 #include "util/log.h"
@@ -20,6 +21,7 @@ struct transfer {
 	uint64_t ino;
 	uint64_t off;
 	size_t len;
+	bool append;	/* shared: where the end is only the file knows */
 	bool writeback; /* of a mapping or the page cache, by any handle, cut at the end */
 };
 
@@ -98,11 +100,32 @@ static vcf_err_t write_image(const struct transfer *t, const void *src)
 		return err;
 	if (async_write(t->w, e, &f, src, t->len, t->off))
 		return -EINPROGRESS;
-	err = image_pwrite(e->image, &f, &t->w->io, src, t->len, t->off);
+	if (t->append)
+		err = image_append(e->image, &f, &t->w->io, src, t->len,
+				   &t->w->slot->append_at);
+	else
+		err = image_pwrite(e->image, &f, &t->w->io, src, t->len, t->off);
 	if (err)
 		log_failure(t, e, "write", err);
 	else
 		e->record->bytes_written += t->len;
+	return err;
+}
+
+/* The same for a plain file: its end stays where it is while other nodes keep to the lock. */
+static vcf_err_t append_plain(const struct transfer *t, const void *src)
+{
+	_Atomic uint64_t *at = &t->w->slot->append_at;
+	vcf_err_t err = nodelock_byte(t->h->fd, NODELOCK_HEADER, true, true);
+	struct stat st;
+
+	if (!err && fstat(t->h->fd, &st) < 0)
+		err = -errno;
+	if (!err && !*at)
+		*at = (uint64_t)st.st_size + 1;
+	if (!err)
+		err = io_pwrite_full(t->h->fd, src, t->len, (off_t)(*at - 1));
+	nodelock_byte_release(t->h->fd, NODELOCK_HEADER);
 	return err;
 }
 
@@ -117,6 +140,8 @@ static vcf_err_t write_handle(const struct transfer *t, uint32_t write_flags,
 		return err;
 	if (t->h->kind == HANDLE_IMAGE)
 		return write_image(t, src);
+	if (t->append)
+		return append_plain(t, src);
 	return io_pwrite_full(t->h->fd, src, t->len, (off_t)t->off);
 }
 
@@ -159,6 +184,7 @@ static void execute_write(struct worker *w, const struct fuse_write_in *arg)
 	struct fuse_write_out out = {.size = arg->size};
 	vcf_err_t err;
 
+	t.append = arg->flags & O_APPEND && w->sv->cfg->shared;
 	t.writeback = arg->write_flags & FUSE_WRITE_CACHE;
 	err = t.h ? write_handle(&t, arg->write_flags, arg + 1) : -EBADF;
 	answer(&t, err, &out, sizeof(out));

@@ -18,6 +18,7 @@
 
 #include "fs/async.h"
 #include "fs/deferred.h"
+#include "fs/nodelock.h"
 #include "fs/ops.h"
 #include "fs/reqcheck.h"
 #include "fs/server.h"
@@ -87,6 +88,7 @@ static void forget_last(struct session_slot *s)
 	atomic_store_explicit(&s->handle, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->made_ino, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->gone_ino, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->append_at, 0, memory_order_relaxed);
 	atomic_signal_fence(memory_order_seq_cst);
 }
 
@@ -301,6 +303,8 @@ static void *request_loop(void *arg)
 
 	current_worker = w;
 	w->slot->tid = (int32_t)gettid();
+	w->slot->waits = 0;
+	nodelock_set_mark(&w->slot->waits);
 	server_guard_thread();
 	if (!w->locked)
 		worker_lock(w);

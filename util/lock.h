@@ -22,19 +22,22 @@ enum lock_rank {
 	RANK_IMAGE_TABLE = 20, /* (m) imagetable.lock: the set of images in use */
 	RANK_IMAGE_STATE = 30, /* (m) image_entry.state_lock: key state, waiters */
 	RANK_IMAGE_SIZE = 40,  /*     image.size_lock (rw): the plaintext size */
-	RANK_RANGE = 50,       /* (m) rangelock.lock: the list (a range is no mutex) */
-	RANK_STATE = 60,       /* (m) state.lock: nodes and handles */
-	RANK_PROMOTE = 65,     /* (m) promoter.lock: images that wait for a secret */
-	RANK_DEFERRED = 70,    /* (m) deferred.lock: parked requests, jobs */
-	RANK_SITE = 72,	       /* (m) sitekey.lock */
-	RANK_KEYSERVICE = 75,  /* (m) keyservice.lock: its request queue */
-	RANK_DELETION = 77,    /*     deletion_queue.lock: what is being destroyed */
-	RANK_RESERVE = 78,     /* (m) reserve.lock: unused secrets */
-	RANK_JOURNAL = 80,     /*     journal.lock: the journal's file */
-	RANK_CRYPTSETUP = 85,  /* (m) around crypt_init() and crypt_free() */
-	RANK_KEYTABLE = 90,    /* (m) keytable.lock */
-	RANK_SECRET = 95,      /* (m) the arena of struct secret */
-	RANK_AUDIT = 97,       /* (m) audit.c: the ring of lines */
+	RANK_NODELOCK = 45,   /* (m) nodelocks.lock: open files for locks between nodes */
+	RANK_RANGE = 50,      /* (m) rangelock.lock: the list (a range is no mutex) */
+	RANK_STATE = 60,      /* (m) state.lock: nodes and handles */
+	RANK_PROMOTE = 65,    /* (m) promoter.lock: images that wait for a secret */
+	RANK_PROGLOCK = 66,   /* (m) proglocks.lock: programs' locks and who waits */
+	RANK_WIPEWAIT = 67,   /* (m) wipewait.lock: headers that cannot be wiped yet */
+	RANK_DEFERRED = 70,   /* (m) deferred.lock: parked requests, jobs */
+	RANK_SITE = 72,	      /* (m) sitekey.lock */
+	RANK_KEYSERVICE = 75, /* (m) keyservice.lock: its request queue */
+	RANK_DELETION = 77,   /*     deletion_queue.lock: what is being destroyed */
+	RANK_RESERVE = 78,    /* (m) reserve.lock: unused secrets */
+	RANK_JOURNAL = 80,    /*     journal.lock: the journal's file */
+	RANK_CRYPTSETUP = 85, /* (m) around crypt_init() and crypt_free() */
+	RANK_KEYTABLE = 90,   /* (m) keytable.lock */
+	RANK_SECRET = 95,     /* (m) the arena of struct secret */
+	RANK_AUDIT = 97,      /* (m) audit.c: the ring of lines */
 };
 
 struct mutex {

@@ -1,0 +1,36 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Two mounts, $MNT and $MNT2, over one folder, as two nodes have them: each with a state directory
+# of its own, the keys common. After vcf_setup.
+MNT2='' LOG2='' CONF2='' VCF_PID2=''
+
+mounted2() { grep -qF " $MNT2 " /proc/self/mountinfo; }
+
+shared_mount() { # [MOUNT-OPTION...]
+	MNT2=$W/mnt2 LOG2=$W/log2 CONF2=$W/second.conf
+	mkdir "$MNT2"
+	mkdir -m 700 "$W/state2" "$W/run2"
+	sed -e "s|^mountpoint = .*|mountpoint = $MNT2|" -e "s|$W/state|$W/state2|" \
+		-e "s|$W/run|$W/run2|" "$CONF" >"$CONF2"
+	chmod 600 "$CONF2"
+	vcf_mount -o mount.shared=yes "$@"
+	# shellcheck disable=SC2034
+	"$VMCRYPTFS" mount -f -o mount.shared=yes "$@" "$CONF2" >>"$LOG2" 2>&1 &
+	VCF_PID2=$!
+	at_exit "umount -l $MNT2 2>/dev/null; kill $VCF_PID2 2>/dev/null"
+	wait_for 30 mounted2 || fail "no second mount: $(cat "$LOG2")"
+}
+
+shared_umount() {
+	VMCRYPTFS_RUNTIME_DIRECTORY=$W/run2 "$VMCRYPTFS" umount "$MNT2"
+	wait "$VCF_PID2" || fail "the second daemon's exit status"
+	! grep -aE '\] (warn|err): |Sanitizer|runtime error' "$LOG2" |
+		grep -v 'was killed by signal 9' || fail "in the second daemon's log"
+}
+
+server_of() { # 1|2   the process that serves
+	local run=$W/run mnt=$MNT
+	[ "$1" = 1 ] || run=$W/run2 mnt=$MNT2
+	VMCRYPTFS_RUNTIME_DIRECTORY=$run "$VMCRYPTFS" status --json "$mnt" |
+		python3 -c 'import json,sys; print(json.load(sys.stdin)["server_pid"])'
+}
