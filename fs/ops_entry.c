@@ -147,7 +147,8 @@ static vcf_err_t set_size(struct server *sv, struct node *n,
 {
 	struct handle *h = fi ? state_handle_of(sv->state, fi->fh, n->id) : NULL;
 
-	if (size < 0)
+	/* The kernel asks for regular files only; to open a FIFO would wait for its reader. */
+	if (size < 0 || !(S_ISREG(n->mode) || n->device))
 		return -EINVAL;
 	if (fi && !h)
 		return -EBADF;

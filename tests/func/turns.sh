@@ -77,6 +77,8 @@ if [ "$(nproc)" -gt 1 ]; then
 	for ((i = 0; i < 20; i++)); do
 		sleep 0.1
 		now=$(bound "$pid")
+		# while one hands over to another a listing may show both
+		[ "$now" -le 1 ] || now=$(bound "$pid")
 		[ "$now" -le "$most" ] || most=$now
 	done
 	touch "$W/stop"

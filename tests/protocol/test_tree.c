@@ -280,9 +280,11 @@ START_TEST(mknod_kinds)
 	ck_assert_int_eq(fc_do(r.c, &m, &entry, sizeof(entry), NULL), special[_i].err);
 	if (!special[_i].err) {
 		ck_assert_uint_eq(entry.attr.mode & S_IFMT, special[_i].mode & S_IFMT);
-		if (!S_ISREG(special[_i].mode))
+		if (!S_ISREG(special[_i].mode)) {
 			ck_assert_int_eq(fc_open(r.c, entry.nodeid, O_RDONLY, &open),
 					 -EACCES);
+			ck_assert_int_eq(fc_setsize(r.c, entry.nodeid, 0, 10), -EINVAL);
+		}
 		fc_forget(r.c, entry.nodeid, 1);
 	}
 	rig_check_empty(&r);
