@@ -27,6 +27,10 @@ static void set_lock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
 
 	if (!h)
 		return;
+	if (!ops_server(req)->proglocks) { /* no kernel asks that was told not to */
+		ops_reply_err(req, -ENOSYS);
+		return;
+	}
 	if (resumed && resumed->err) {
 		ops_reply_err(req, resumed->err);
 		return;
@@ -64,6 +68,10 @@ void ops_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
 
 	if (!h)
 		return;
+	if (!ops_server(req)->proglocks) {
+		ops_reply_err(req, -ENOSYS);
+		return;
+	}
 	who = who_asks(req, ino, h, fi);
 	err = proglock_get(ops_server(req)->proglocks, &who, lock);
 	if (err)
