@@ -489,6 +489,14 @@ void ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 
 	if (!h)
 		return;
+	/*
+	 * The kernel asks without writing its dirty pages first: what lies there alone would be a
+	 * hole, and a copy would leave it out. ENOSYS: all is data up to the end, never asked again.
+	 */
+	if (ops_server(req)->cfg->writeback) {
+		ops_reply_err(req, -ENOSYS);
+		return;
+	}
 	pos = seek(ops_server(req), ino, h, off, whence);
 	lock_assert_none();
 	if (pos == -EINPROGRESS)
