@@ -22,7 +22,6 @@ refused() {
 
 there() {
 	migrate 1 2 "${trust[@]}"
-	equal "the disk's owner" "$(qemu_user)" "$(owner_of "$MNT2/disk")"
 	secret_below
 }
 
@@ -40,7 +39,6 @@ killed_meanwhile() {
 ends() {
 	on 2 shutdown "$DOM" --mode acpi
 	wait_for 60 state_is "shut off" 2 || wait_for 1 gone 2 || fail "it does not end"
-	[ "$(owner_of "$MNT/disk")" != "$(qemu_user)" ] || fail "the disk still belongs to qemu"
 	e2fsck -fn "$MNT/disk" >"$W/e2fsck" 2>&1 || fail "first mount: $(cat "$W/e2fsck")"
 	e2fsck -fn "$MNT2/disk" >"$W/e2fsck" 2>&1 || fail "second mount: $(cat "$W/e2fsck")"
 	same "$MNT/disk" "$MNT2/disk"
@@ -52,7 +50,10 @@ vcf_setup
 libvirt_setup
 expect_log 'server \(pid .* (was )?(killed by|ended by) signal 9'
 expect_log 'generation [0-9]+ takes over'
-vcf_mount -o mount.shared=yes
+if ! vcf_try_mount -o mount.shared=yes; then
+	grep -q 'shared = yes is not supported' "$LOG" || fail "$(tail -n 3 "$LOG")"
+	skip "needs shared = yes"
+fi
 second_mount "$BACK" -o mount.shared=yes
 export LIBVIRT_QEMU_CONF="shared_filesystems = [ \"$INST\" ]"
 node_up 1 "$MNT"

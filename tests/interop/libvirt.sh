@@ -46,11 +46,11 @@ save_outside() {
 
 managed_save() {
 	on 1 managedsave "$DOM"
-	[ -s "$MNT/save/"$DOM".save" ] || fail "the managed state is not in the mount"
+	[ -s "$MNT/save/$DOM.save" ] || fail "the managed state is not in the mount"
 	secret_below
 	on 1 start "$DOM"
 	data_is_right
-	[ ! -e "$MNT/save/"$DOM".save" ] || fail "the managed state stayed"
+	[ ! -e "$MNT/save/$DOM.save" ] || fail "the managed state stayed"
 }
 
 attach() {
