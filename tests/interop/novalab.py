@@ -24,6 +24,8 @@ from contextlib import contextmanager
 
 MARK = "vmcryptfs-test-plaintext-"
 CLONE_NEWNS, MS_REC, MS_PRIVATE, MS_BIND = 0x20000, 0x4000, 0x40000, 0x1000
+DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+PR_SET_PDEATHSIG = 1
 QEMU_UID = 64055  # not Nova's, as on a node
 MIB = 1 << 20
 
@@ -229,10 +231,10 @@ class Lab:
 class Guest:
     """disks: {NAME: (PATH, FORMAT)}; uid: as whom QEMU runs."""
 
-    def __init__(self, lab, disks, uid=None, prefix=()):
+    def __init__(self, lab, disks, uid=None):
         self.lab = lab
         self.name = lab.path("sockets", f"guest-{os.getpid()}-{len(lab.guests)}")
-        args = [*prefix, "qemu-storage-daemon",
+        args = [*DIE_WITH_US, "qemu-storage-daemon",
                 "--nbd-server", f"addr.type=unix,addr.path={self.name}.nbd",
                 "--chardev", f"socket,id=m,path={self.name}.qmp,server=on,wait=off",
                 "--monitor", "chardev=m"]
@@ -309,6 +311,7 @@ class Node:
         self.pid = os.fork()
         if self.pid == 0:
             ours.close()
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             try:
                 Worker(lab, name, settings).serve(theirs.makefile("rwb"))
             except BaseException:  # whatever it is: said, and the end of this process
@@ -362,7 +365,8 @@ class Worker:
         done(libc.mount(second, first, None, MS_BIND, None), "bind mount")
         done(libc.umount2(second, 2), "umount of the second")
         os.makedirs("/run/sshd", exist_ok=True)
-        self.sshd = subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", lab.path("ssh", "sshd_config"),
+        self.sshd = subprocess.Popen([*DIE_WITH_US, "/usr/sbin/sshd", "-D",
+                                      "-f", lab.path("ssh", "sshd_config"),
                                       "-E", lab.path("ssh", "log")])
 
     def leave_mounts(self, libc, but):
