@@ -9,11 +9,12 @@ here=$VCF_SRC/tests/interop
 need_root
 need_fuse
 need_prog qemu-img qemu-io qemu-storage-daemon genisoimage mkfs.vfat mkfs.ext4 cryptsetup
+[ "$group" != create ] || need_prog qemu-system-x86_64 fsck.vfat isoinfo
 [ "$group" != move ] || need_prog rsync scp ssh-keygen /usr/sbin/sshd
 need "Nova (python3-nova)" /usr/bin/python3 -c 'import nova.virt.libvirt.driver'
 vcf_setup
 vcf_faulty_helper
-export VMCRYPTFS
+export VMCRYPTFS PYTHONDONTWRITEBYTECODE=1
 
 # The backing folders have a file system of their own, so that the watcher sees all of it.
 mkdir -p "$W/disk" "$W/mntb" "$W/bin"
@@ -84,6 +85,7 @@ case $group in
 safe)
 	expect_log 'server \(pid .* (was )?(killed by|ended by) signal 9'
 	expect_log 'generation [0-9]+ takes over'
+	expect_log 'the keeper is gone'
 	expect_log 'key service|unavailable|ETIMEDOUT|timed out|no such secret|not found'
 	;;
 life) expect_log 'key service|unavailable|timed out' ;;
