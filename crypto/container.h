@@ -69,6 +69,20 @@ NODISCARD vcf_err_t container_write_new(const struct container *c, int fd,
 					vcf_err_t (*before_magic)(void *arg), void *arg);
 
 /*
+ * The same on a block device (O_RDWR | O_EXCL), which cannot be cut to its length: only where
+ * size_peek_device() finds nothing. While it is written its first page names the creation, so that
+ * one that was cut short is told from what somebody else has there:
+ *
+ *   mark | fdatasync | bytes [4096, data_off) | fdatasync | before_magic | first page | fdatasync
+ *
+ * On error the space of the header is zeroed again, from its first page on.
+ * -EEXIST  as there; -ENOSPC: it is smaller than a header
+ */
+NODISCARD vcf_err_t container_write_device(const struct container *c, int fd,
+					   vcf_err_t (*before_magic)(void *arg),
+					   void *arg);
+
+/*
  * Reads and checks the header of fd (at least O_RDONLY, without O_DIRECT).
  * -ENODATA  empty file, or an unfinished creation (0 < size <= data_off, first 4096
  *           bytes zero)
@@ -149,7 +163,20 @@ struct peek {
 /* Pure and thread-safe; never fails (what it cannot read is PEEK_DAMAGED). */
 void size_peek(struct peek *out, const void *buf, size_t len, uint64_t size);
 
-/* Reads what size_peek() needs from fd. 0 or -errno. */
+/*
+ * The same of a block device of that size, where nothing may be taken for empty that somebody else
+ * could have written:
+ *   PEEK_EMPTY      all CONTAINER_DATA_OFF bytes are zero, or a creation of ours was cut short
+ *   PEEK_CONTAINER  by its first page: one whose first page is gone (lvcreate zeroes that of a new
+ *                   volume, which may lie over an old one) is not taken for what follows
+ *   PEEK_PLAINTEXT  all else
+ */
+NODISCARD vcf_err_t size_peek_device(struct peek *out, int fd, uint64_t size);
+
+/*
+ * Reads what size_peek() needs from fd. A block device has size 0 for fstat(2), and goes by
+ * size_peek_device(). 0 or -errno.
+ */
 NODISCARD vcf_err_t size_peek_fd(struct peek *out, int fd, uint64_t size);
 
 DEFINE_AUTO(container, struct container *, container_free)

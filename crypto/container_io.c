@@ -8,6 +8,8 @@
  *   ftruncate 0, D | bytes [4096, D) | fdatasync | first 4096 bytes | fdatasync
  *   ---------------- reads as empty ------------ | reads as a container -------
  *
+ * A device cannot be cut, and may hold another's data: container.h, container_write_device().
+ *
  * Transfers are of whole pages, so that no page of ours is written in two pieces.
  */
 #include <errno.h>
@@ -19,6 +21,7 @@
 #include "crypto/luks_disk.h"
 #include "util/crashpoint.h"
 #include "util/io.h"
+#include "util/log.h"
 
 enum { PAGE_LEN = 4096 };
 
@@ -115,11 +118,10 @@ static vcf_err_t make_room(const struct container *c, int fd)
 	return ftruncate(fd, (off_t)c->subject.data_off) < 0 ? -errno : 0;
 }
 
-static vcf_err_t write_header(const struct container *c, int fd,
-			      vcf_err_t (*before_magic)(void *arg), void *arg)
+/* All of the header but its magic is there, or err. */
+static vcf_err_t complete_header(const struct container *c, int fd, vcf_err_t err,
+				 vcf_err_t (*before_magic)(void *arg), void *arg)
 {
-	vcf_err_t err = write_pages(c, fd, PAGE_LEN, (size_t)c->subject.data_off);
-
 	CRASHPOINT("create-pages");
 	if (!err)
 		err = sync_data(fd);
@@ -146,9 +148,77 @@ vcf_err_t container_write_new(const struct container *c, int fd,
 	if (err)
 		return err;
 	CRASHPOINT("create-room");
-	err = write_header(c, fd, before_magic, arg);
+	err = write_pages(c, fd, PAGE_LEN, (size_t)c->subject.data_off);
+	err = complete_header(c, fd, err, before_magic, arg);
 	if (err && ftruncate(fd, 0) < 0)
 		return err; /* the first error tells more; the file reads as unfinished */
+	return err;
+}
+
+/*
+ * Devices
+ */
+
+static vcf_err_t put_mark(int fd)
+{
+	unsigned char page[PAGE_LEN] __attribute__((aligned(4096))) = CREATION_MARK;
+	vcf_err_t err = io_pwrite_full(fd, page, sizeof(page), 0);
+
+	return err ? err : sync_data(fd);
+}
+
+/* Nothing of somebody else's, and the mark of this creation is in its place. */
+static vcf_err_t mark_creation(int fd)
+{
+	struct peek peek;
+	uint64_t size;
+	vcf_err_t err = io_file_len(fd, &size);
+
+	if (!err && size <= CONTAINER_DATA_OFF)
+		err = -ENOSPC;
+	if (!err)
+		err = size_peek_device(&peek, fd, size);
+	if (!err && peek.kind != PEEK_EMPTY)
+		err = -EEXIST;
+	return err ? err : put_mark(fd);
+}
+
+/* As it was. Best effort: what stays reads as a creation that was cut short. */
+static void zero_header(int fd, uint64_t end)
+{
+	static const unsigned char zeros[64 * 1024];
+	/* Zeros before something else would be somebody else's: so the mark, until that has gone. */
+	vcf_err_t err = put_mark(fd);
+
+	for (uint64_t off = PAGE_LEN; !err && off < end; off += sizeof(zeros))
+		err = io_pwrite_full(fd, zeros,
+				     off + sizeof(zeros) < end ? sizeof(zeros)
+							       : (size_t)(end - off),
+				     (off_t)off);
+	if (!err)
+		err = sync_data(fd);
+	if (!err)
+		err = io_pwrite_full(fd, zeros, PAGE_LEN, 0);
+	if (err)
+		log_dbg("a header that failed could not be taken back: %s",
+			strerror(-err));
+}
+
+vcf_err_t container_write_device(const struct container *c, int fd,
+				 vcf_err_t (*before_magic)(void *arg), void *arg)
+{
+	vcf_err_t err;
+
+	CRASHPOINT("create-begin");
+	err = mark_creation(fd);
+	if (err)
+		return err;
+	CRASHPOINT("create-room");
+	err = io_pwrite_full(fd, c->hdr + PAGE_LEN,
+			     (size_t)c->subject.data_off - PAGE_LEN, PAGE_LEN);
+	err = complete_header(c, fd, err, before_magic, arg);
+	if (err)
+		zero_header(fd, c->subject.data_off);
 	return err;
 }
 

@@ -8,6 +8,7 @@
 
 #include "crypto/container_parts.h"
 #include "crypto/luks2_copies.h"
+#include "util/io.h"
 #include "util/log.h"
 
 /* What a peek that found no container means to one who wants to open it. */
@@ -77,18 +78,17 @@ vcf_err_t container_check(struct container *c, const char *name, bool *mended)
 vcf_err_t container_load(struct container **out, int fd, const char *name, bool *mended)
 {
 	auto_container struct container *c = NULL;
-	off_t size = lseek(fd, 0, SEEK_END);
 	struct peek peek;
-	vcf_err_t err;
+	uint64_t size;
+	vcf_err_t err = io_file_len(fd, &size);
 
-	if (size < 0)
-		return -errno;
-	err = size_peek_fd(&peek, fd, (uint64_t)size);
+	if (!err)
+		err = size_peek_fd(&peek, fd, io_is_device(fd) ? 0 : size);
 	if (!err)
 		err = refuse_kind(&peek, name);
 	if (err)
 		return err;
-	if ((uint64_t)size < peek.data_off) {
+	if (size < peek.data_off) {
 		log_err("%s: the file ends inside its header", name);
 		return -EBADMSG;
 	}

@@ -48,6 +48,10 @@ struct container {
 	char error[ERROR_TEXT_LEN]; /* libcryptsetup's last complaint */
 };
 
+/* The first bytes of a device whose container is being made. */
+#define CREATION_MARK "vmcryptfs: a container is being made here\n"
+bool container_is_creation_mark(const void *page);
+
 /* Makes the memfd of data_off bytes and maps it. */
 NODISCARD vcf_err_t container_new(struct container **out, uint64_t data_off);
 

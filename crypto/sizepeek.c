@@ -123,6 +123,68 @@ void size_peek(struct peek *out, const void *buf, size_t len, uint64_t size)
 }
 
 /*
+ * Devices
+ */
+
+bool container_is_creation_mark(const void *page)
+{
+	return memcmp(page, CREATION_MARK, sizeof(CREATION_MARK)) == 0;
+}
+
+/* All that a header takes. Page by page: what is there differs in the first ones. */
+static vcf_err_t device_is_zero(int fd, bool *zero)
+{
+	unsigned char buf[32 * 1024] __attribute__((aligned(4096)));
+
+	*zero = true;
+	for (off_t off = 0; *zero && off < CONTAINER_DATA_OFF; off += sizeof(buf)) {
+		ssize_t n = io_pread_full(fd, buf, sizeof(buf), off);
+
+		if (n < 0)
+			return (vcf_err_t)n;
+		*zero = n == sizeof(buf) && io_is_zero(buf, sizeof(buf));
+	}
+	return 0;
+}
+
+vcf_err_t size_peek_device(struct peek *out, int fd, uint64_t size)
+{
+	unsigned char buf[CONTAINER_PEEK_LEN] __attribute__((aligned(4096)));
+	ssize_t n = io_pread_full(fd, buf, sizeof(buf), 0);
+	vcf_err_t err = 0;
+	bool empty = false;
+
+	if (n < 0)
+		return (vcf_err_t)n;
+	memset(out, 0, sizeof(*out));
+	out->kind = PEEK_PLAINTEXT;
+	if ((size_t)n == sizeof(buf) && has_magic(buf, sizeof(buf), 0, LUKS_MAGIC_1ST)) {
+		size_peek(out, buf, sizeof(buf), size);
+	} else if (size > CONTAINER_DATA_OFF) {
+		empty = container_is_creation_mark(buf);
+		if (!empty && io_is_zero(buf, sizeof(buf)))
+			err = device_is_zero(fd, &empty);
+		if (empty)
+			out->kind = PEEK_EMPTY;
+	}
+	return err;
+}
+
+static vcf_err_t peek_if_device(struct peek *out, int fd)
+{
+	uint64_t size;
+	vcf_err_t err;
+
+	if (!io_is_device(fd)) {
+		memset(out, 0, sizeof(*out));
+		out->kind = PEEK_EMPTY;
+		return 0;
+	}
+	err = io_file_len(fd, &size);
+	return err ? err : size_peek_device(out, fd, size);
+}
+
+/*
  * Mostly the first copy counts, and then of the second one only the head is needed, which tells that it
  * is no newer: the rest is read where that is not so, or where the first one is of no use.
  */
@@ -130,9 +192,11 @@ vcf_err_t size_peek_fd(struct peek *out, int fd, uint64_t size)
 {
 	unsigned char buf[CONTAINER_PEEK_LEN] __attribute__((aligned(4096)));
 	const size_t first_len = LUKS2_HDR_LEN + LUKS2_BIN_LEN;
-	ssize_t n = io_pread_full(fd, buf, first_len, 0);
-	ssize_t more;
+	ssize_t n, more;
 
+	if (!size)
+		return peek_if_device(out, fd);
+	n = io_pread_full(fd, buf, first_len, 0);
 	if (n < 0)
 		return (vcf_err_t)n;
 	size_peek(out, buf, (size_t)n, size);

@@ -13,6 +13,7 @@
 
 #include "fs/cmd.h"
 #include "fs/config.h"
+#include "fs/device_config.h"
 #include "fs/treescan.h"
 #include "util/log.h"
 
@@ -127,6 +128,21 @@ static int report_file(void *arg, const struct treescan_file *f)
 	return 0;
 }
 
+static int report_device(void *arg, const struct device_look *l)
+{
+	static const char *const kinds[] = {
+		[PEEK_EMPTY] = "empty",
+		[PEEK_CONTAINER] = "container",
+		[PEEK_PLAINTEXT] = "something else",
+		[PEEK_DAMAGED] = "DAMAGED",
+	};
+
+	(void)arg;
+	printf("device       %-10s  %s = %s\n",
+	       l->err ? strerror(-l->err) : kinds[l->peek.kind], l->name, l->path);
+	return 0;
+}
+
 static uint64_t sum(const struct tree_report *r, enum what what)
 {
 	return r->cnt[CLASS_ENCRYPT][what] + r->cnt[CLASS_DERIVED][what];
@@ -194,6 +210,8 @@ static int check_tree(const struct config *c, bool list_all)
 		log_err("%s: %s", c->backing, strerror(-err));
 		return exit_code_of(err);
 	}
+	if (device_each(c, report_device, NULL))
+		return EXIT_FAILED;
 	return report_sums(&report);
 }
 

@@ -26,6 +26,7 @@
 #include "fs/mountpoint.h"
 #include "fs/span.h"
 #include "fs/statusfile.h"
+#include "util/io.h"
 #include "util/log.h"
 
 struct info_args {
@@ -50,6 +51,24 @@ struct info {
 	const char *mac; /* "ok", ... */
 };
 
+/* Is "/NAME" a device of that mount? */
+static bool find_device(struct json_object *mount, const char *rest, char dst[PATH_MAX])
+{
+	struct json_object *all;
+
+	if (!json_object_object_get_ex(mount, "devices", &all))
+		return false;
+	for (size_t i = 0; i < json_object_array_length(all); i++) {
+		struct json_object *d = json_object_array_get_idx(all, i);
+
+		if (*rest != '/' || strcmp(json_text(d, "name"), rest + 1) != 0)
+			continue;
+		snprintf(dst, PATH_MAX, "%s", json_text(d, "device"));
+		return true;
+	}
+	return false;
+}
+
 /* The path below, if the given one lies in a mount of ours. */
 static vcf_err_t find_backing(const struct info_args *a, const char *name,
 			      char dst[PATH_MAX])
@@ -69,6 +88,10 @@ static vcf_err_t find_backing(const struct info_args *a, const char *name,
 		err = statusfile_read(&o, a->runtime, mp);
 	if (err)
 		return err;
+	if (!err && find_device(o, path + strlen(mp), dst)) {
+		json_object_put(o);
+		return 0;
+	}
 	if (!json_object_object_get_ex(o, "backing", &backing) ||
 	    snprintf(dst, PATH_MAX, "%s%s", json_object_get_string(backing),
 		     path + strlen(mp)) >= PATH_MAX)
@@ -88,19 +111,27 @@ static vcf_err_t read_info(struct info *i, const char *name)
 {
 	auto_close int fd = open(i->backing, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct geom g;
+	uint64_t len;
+	bool device;
 	vcf_err_t err;
 
 	if (fd < 0 || fstat(fd, &i->st) < 0)
 		return -errno;
-	if (!S_ISREG(i->st.st_mode))
+	device = S_ISBLK(i->st.st_mode);
+	if (!S_ISREG(i->st.st_mode) && !device)
 		return -EINVAL;
-	i->allocated = (uint64_t)i->st.st_blocks * 512;
+	err = io_file_len(fd, &len);
+	if (err)
+		return err;
+	i->allocated = device ? len : (uint64_t)i->st.st_blocks * 512;
 	err = size_peek_fd(&i->peek, fd, (uint64_t)i->st.st_size);
 	if (err || i->peek.kind != PEEK_CONTAINER)
 		return err;
 	i->load_err = container_load(&i->c, fd, name, NULL);
-	g = (struct geom){.data_off = i->peek.data_off, .sector_len = i->peek.sector_len};
-	i->size_err = span_decode_size(&g, (uint64_t)i->st.st_size, &i->plen);
+	g = (struct geom){.data_off = i->peek.data_off,
+			  .sector_len = i->peek.sector_len,
+			  .device = device};
+	i->size_err = span_decode_size(&g, len, &i->plen);
 	return 0;
 }
 

@@ -54,33 +54,15 @@ void config_free(struct config *c)
 	}
 	for (size_t i = 0; i < c->rule_cnt; i++)
 		free(c->rules[i].glob);
+	for (size_t i = 0; i < c->device_cnt; i++)
+		config_free(c->devices[i]);
+	free(c->devices);
 	for (size_t i = 0; i < c->helper_option_cnt; i++)
 		free_helper_option(&c->helper_options[i]);
 	free_services(c);
 	free(c->rules);
 	free(c->helper_options);
 	free(c);
-}
-
-vcf_err_t config_new(struct config **out)
-{
-	auto_config struct config *c = calloc(1, sizeof(*c));
-
-	if (!c)
-		return -ENOMEM;
-	for (size_t i = 0; i < config_option_cnt; i++) {
-		const struct config_option *o = &config_options[i];
-		vcf_err_t err;
-
-		if (!o->default_value)
-			continue;
-		err = config_assign(c, o->section, o->name, o->default_value, "default");
-		if (err)
-			return err;
-	}
-	memcpy(c->service_name, CONFIG_SERVICE_DEFAULT, sizeof(CONFIG_SERVICE_DEFAULT));
-	*out = STEAL_PTR(&c);
-	return 0;
 }
 
 /* --- values ------------------------------------------------------------------------ */
@@ -274,6 +256,28 @@ static vcf_err_t set_option(struct config *c, const struct config_option *o,
 	return -EINVAL;
 }
 
+vcf_err_t config_new(struct config **out)
+{
+	auto_config struct config *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return -ENOMEM;
+	for (size_t i = 0; i < config_option_cnt; i++) {
+		const struct config_option *o = &config_options[i];
+		struct reason why;
+		vcf_err_t err;
+
+		if (!o->default_value)
+			continue;
+		err = set_option(c, o, o->default_value, &why);
+		if (err)
+			return err;
+	}
+	memcpy(c->service_name, CONFIG_SERVICE_DEFAULT, sizeof(CONFIG_SERVICE_DEFAULT));
+	*out = STEAL_PTR(&c);
+	return 0;
+}
+
 /* --- names ------------------------------------------------------------------------- */
 
 /* Levenshtein's distance, for names of at most 31 characters; 99 for longer ones. */
@@ -462,6 +466,96 @@ static vcf_err_t assign_service(struct config *c, const char *section, const cha
 	return err;
 }
 
+/* --- devices ----------------------------------------------------------------------- */
+
+const char *config_section_device(const char *section)
+{
+	static const char prefix[] = "device ";
+
+	if (strncmp(section, prefix, sizeof(prefix) - 1) != 0)
+		return NULL;
+	return section + sizeof(prefix) - 1;
+}
+
+static struct config *find_device(const struct config *c, const char *name)
+{
+	for (size_t i = 0; i < c->device_cnt; i++) {
+		if (strcmp(c->devices[i]->device_name, name) == 0)
+			return c->devices[i];
+	}
+	return NULL;
+}
+
+const struct config *config_device(const struct config *c, const char *name)
+{
+	return find_device(c, name);
+}
+
+static vcf_err_t add_device(struct config *c, const char *name, struct config **out)
+{
+	auto_config struct config *d = NULL;
+	struct config **all = reallocarray(c->devices, c->device_cnt + 1, sizeof(*all));
+	vcf_err_t err;
+
+	if (!all)
+		return -ENOMEM;
+	c->devices = all;
+	err = config_new(&d);
+	if (err)
+		return err;
+	TEXT_CUT(d->device_name, name);
+	*out = d;
+	all[c->device_cnt++] = STEAL_PTR(&d);
+	return 0;
+}
+
+static vcf_err_t get_device(struct config *c, const char *name, const char *where,
+			    struct config **out)
+{
+	*out = find_device(c, name);
+	if (*out)
+		return 0;
+	if (!is_name(name) || *name == '.' || strlen(name) > CONFIG_DEVICE_NAME_MAX) {
+		log_err("%s: [device %.64s]: must be the name of a file in the mount's root "
+			"(at most %d letters, digits, '.', '_', '-'; no '.' first)",
+			where, name, CONFIG_DEVICE_NAME_MAX);
+		return -EINVAL;
+	}
+	if (c->device_cnt == CONFIG_DEVICES_MAX) {
+		log_err("%s: [device %s]: these are too many devices", where, name);
+		return -EINVAL;
+	}
+	return add_device(c, name, out);
+}
+
+static vcf_err_t assign_device(struct config *c, const char *section, const char *name,
+			       const char *value, const char *where)
+{
+	const struct config_option *o = config_find("device", name);
+	struct reason why = {""};
+	struct config *d = NULL;
+	vcf_err_t err = get_device(c, config_section_device(section), where, &d);
+
+	if (err)
+		return err;
+	if (!o) {
+		log_unknown(where, "device", name);
+		return -EINVAL;
+	}
+	err = set_option(d, o, value, &why);
+	if (err == -EINVAL)
+		log_err("%s: %s = %s: %s", where, name, value, why.text);
+	return err;
+}
+
+/* --- any option -------------------------------------------------------------------- */
+
+/* Sections that go on behind their first word. */
+static bool has_name_in_it(const char *section)
+{
+	return config_section_service(section) || config_section_device(section);
+}
+
 vcf_err_t config_assign(struct config *c, const char *section, const char *name,
 			const char *value, const char *where)
 {
@@ -469,7 +563,7 @@ vcf_err_t config_assign(struct config *c, const char *section, const char *name,
 	struct reason why = {""};
 	vcf_err_t err;
 
-	if ((!is_name(section) && !config_section_service(section)) || !is_name(name)) {
+	if ((!is_name(section) && !has_name_in_it(section)) || !is_name(name)) {
 		/* Not printed: "secret BASE64==" without its '=' is a name to the parser.
 		 */
 		log_err("%s: no option's name (letters, digits, '.', '_', '-') in [%s]",
@@ -478,6 +572,12 @@ vcf_err_t config_assign(struct config *c, const char *section, const char *name,
 	}
 	if (config_section_service(section))
 		return assign_service(c, section, name, value, where);
+	if (config_section_device(section))
+		return assign_device(c, section, name, value, where);
+	if (strcmp(section, "device") == 0) {
+		log_err("%s: [device] needs the name of its file: [device NAME]", where);
+		return -EINVAL;
+	}
 	if (!o && !config_section_known(section))
 		return set_helper_option(c, section, name, value);
 	if (!o) {
@@ -494,10 +594,9 @@ vcf_err_t config_set(struct config *c, const char *assignment)
 {
 	const char *equal = strchrnul(assignment, '=');
 	size_t len = (size_t)(equal - assignment);
-	/* A service's name may have dots. */
-	const char *dot = config_section_service(assignment)
-				  ? memrchr(assignment, '.', len)
-				  : memchr(assignment, '.', len);
+	/* A service's name may have dots, a device's as well. */
+	const char *dot = has_name_in_it(assignment) ? memrchr(assignment, '.', len)
+						     : memchr(assignment, '.', len);
 	auto_free char *section = NULL;
 	auto_free char *name = NULL;
 

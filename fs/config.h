@@ -7,6 +7,8 @@
  * [service NAME] sections have the options of [key-service] for a further key service; what the
  * table does not know there goes to that service's helper.
  *
+ * [device NAME] sections are block devices that appear as files in the mount's root.
+ *
  * Sections that are not in the table are allowed only as the effective section of the
  * chosen key helper ("[file]", "[static]", "[barbican]" ...): their keys are passed to it
  * as they are.
@@ -35,6 +37,8 @@ struct config_rule {
 struct config_service_rule {
 	char *service, *glob;
 };
+
+enum { CONFIG_DEVICE_NAME_MAX = 42, CONFIG_DEVICES_MAX = 1024 };
 
 struct config_helper_option {
 	char *section, *name, *value;
@@ -93,6 +97,14 @@ struct config {
 	size_t service_cnt;
 	struct config_service_rule *service_rules; /* [rules] service, in order */
 	size_t service_rule_cnt;
+	/* [device NAME]: each a configuration of its own, of which only these count. */
+	struct config **devices;
+	size_t device_cnt;
+	char device_name[CONFIG_DEVICE_NAME_MAX + 1];
+	char *device_path;
+	char *device_owner; /* as device_owner() reads it */
+	char *device_mode;  /* octal */
+	bool device_discard;
 	/* [escrow] */
 	char *escrow_path;	     /* NULL: none */
 	struct escrow_public escrow; /* read by config_finish() */
@@ -142,6 +154,12 @@ enum { CONFIG_SERVICES_MAX = 16, CONFIG_CHILDREN_MAX = 64 };
 /* The NAME of a section "service NAME", or NULL. */
 const char *config_section_service(const char *section);
 
+/* The NAME of a section "device NAME", or NULL. */
+const char *config_section_device(const char *section);
+
+/* The device of that name, or NULL. */
+const struct config *config_device(const struct config *c, const char *name);
+
 /*
  * A key service's settings by the name that tokens have: c itself for the default one, that of a
  * [service NAME] section, or NULL.
@@ -182,7 +200,7 @@ NODISCARD vcf_err_t config_set(struct config *c, const char *assignment);
  * inside one of them; helper given (helper = file is implied only where `quick` (BACKING
  * MOUNTPOINT on the command line) and file.directory is set); no unknown section; luks1
  * wants sector-size 512; writeback not with shared; rules and bind compile; the escrow key
- * can be read. With `quick`,
+ * can be read; each device has a path of its own and is under an encrypt rule. With `quick`,
  * relative backing and mountpoint are made absolute; they must exist. -EINVAL, each fault
  * logged.
  */

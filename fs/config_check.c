@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "fs/config.h"
+#include "fs/device_config.h"
 #include "util/log.h"
 
 static bool same(const char *a, const char *b)
@@ -217,6 +218,63 @@ static vcf_err_t check_trees(const struct config *c)
 	return err;
 }
 
+/* --- devices ----------------------------------------------------------------------- */
+
+/* Two names of one device are found when they are opened (it is claimed). */
+static vcf_err_t check_device_path(const struct config *c, size_t i)
+{
+	const struct config *d = c->devices[i];
+	vcf_err_t err;
+
+	if (!d->device_path) {
+		log_err("path is not set in [device %s]", d->device_name);
+		return -EINVAL;
+	}
+	err = check_path("path", d->device_path);
+	if (!err && c->backing && c->mountpoint)
+		err = check_outside(c, "path", d->device_path);
+	for (size_t k = 0; !err && k < i; k++) {
+		if (!c->devices[k]->device_path ||
+		    !same(c->devices[k]->device_path, d->device_path))
+			continue;
+		log_err("[device %s] and [device %s] have the same path",
+			c->devices[k]->device_name, d->device_name);
+		err = -EINVAL;
+	}
+	return err;
+}
+
+static vcf_err_t check_device_owner(const struct config *d)
+{
+	struct device_attr attr;
+	vcf_err_t err = device_first_attr(&attr, d);
+
+	if (err)
+		log_err("[device %s]: owner = %s, mode = %s: must be an existing USER:GROUP, "
+			"and permissions in octal",
+			d->device_name, d->device_owner, d->device_mode);
+	return err ? -EINVAL : 0;
+}
+
+static vcf_err_t check_devices(const struct config *c)
+{
+	auto_rules struct rules *r = NULL;
+	vcf_err_t err = c->device_cnt ? config_make_rules(c, &r) : 0;
+
+	for (size_t i = 0; r && i < c->device_cnt; i++) {
+		const struct config *d = c->devices[i];
+
+		if (check_device_path(c, i) || check_device_owner(d))
+			err = -EINVAL;
+		if (rules_class(r, d->device_name) == CLASS_ENCRYPT)
+			continue;
+		log_err("[device %s]: a rule makes it %s; a device has a secret of its own",
+			d->device_name, rules_class_name(rules_class(r, d->device_name)));
+		err = -EINVAL;
+	}
+	return err;
+}
+
 /* --- the rest ---------------------------------------------------------------------- */
 
 static vcf_err_t check_helper_name(const struct config *c)
@@ -314,7 +372,7 @@ static vcf_err_t check_sections(const struct config *c)
 		    same(section, last))
 			continue;
 		log_err("[%s]: unknown section; there are [mount], [rules], [format], "
-			"[key-service], [escrow], [audit], [service NAME] and that of the key helper%s%s%s",
+			"[key-service], [escrow], [audit], [service NAME], [device NAME] and that of the key helper%s%s%s",
 			section, c->helper ? ", [" : "", config_helper_name(c),
 			c->helper ? "]" : "");
 		last = section;
@@ -364,7 +422,7 @@ vcf_err_t config_read_escrow(struct config *c)
 
 vcf_err_t config_finish(struct config *c, bool quick)
 {
-	vcf_err_t errs[10] = {0};
+	vcf_err_t errs[11] = {0};
 
 	if (quick) {
 		errs[0] = make_absolute("backing", &c->backing);
@@ -380,6 +438,7 @@ vcf_err_t config_finish(struct config *c, bool quick)
 		errs[7] = check_trees(c);
 	errs[8] = check_services(c);
 	errs[9] = config_read_escrow(c);
+	errs[10] = check_devices(c);
 	for (size_t i = 0; i < sizeof(errs) / sizeof(errs[0]); i++) {
 		if (errs[i])
 			return errs[i];

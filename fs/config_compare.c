@@ -76,6 +76,19 @@ static bool same_service_rules(const struct config *a, const struct config *b)
 	return true;
 }
 
+bool config_same_devices(const struct config *a, const struct config *b)
+{
+	if (a->device_cnt != b->device_cnt)
+		return false;
+	for (size_t i = 0; i < a->device_cnt; i++) {
+		const struct config *d = config_device(b, a->devices[i]->device_name);
+
+		if (!d || config_digest(d) != config_digest(a->devices[i]))
+			return false;
+	}
+	return true;
+}
+
 bool config_same_rules(const struct config *a, const struct config *b)
 {
 	return same_globs(a, b) && same_service_rules(a, b) &&
@@ -134,6 +147,19 @@ static void list_services(struct list *l, const struct config *a, const struct c
 	}
 }
 
+/* Likewise the [device NAME] sections. */
+static void list_devices(struct list *l, const struct config *a, const struct config *b,
+			 bool other)
+{
+	for (size_t i = 0; i < a->device_cnt; i++) {
+		const struct config *s = a->devices[i];
+		const struct config *t = config_device(b, s->device_name);
+
+		if (!t || (other && config_digest(s) != config_digest(t)))
+			add_name(l, "[device ", s->device_name, "]");
+	}
+}
+
 size_t config_list_differences(const struct config *a, const struct config *b, char *dst,
 			       size_t room)
 {
@@ -151,6 +177,8 @@ size_t config_list_differences(const struct config *a, const struct config *b, c
 	}
 	list_services(&l, b, a, true);
 	list_services(&l, a, b, false);
+	list_devices(&l, b, a, true);
+	list_devices(&l, a, b, false);
 	list_sections(&l, b, a, true);
 	list_sections(&l, a, b, false);
 	return l.cnt;
@@ -195,6 +223,12 @@ uint64_t config_digest(const struct config *c)
 	h = mix_text(h, c->service_name);
 	for (size_t i = 0; i < c->service_cnt; i++) {
 		uint64_t digest = config_digest(c->services[i]);
+
+		h = mix(h, &digest, sizeof(digest));
+	}
+	h = mix_text(h, c->device_name);
+	for (size_t i = 0; i < c->device_cnt; i++) {
+		uint64_t digest = config_digest(c->devices[i]);
 
 		h = mix(h, &digest, sizeof(digest));
 	}

@@ -16,6 +16,9 @@ const struct config_option *config_fixed_difference(const struct config *old,
 /* The same globs in the same order, and the same `bind`. */
 bool config_same_rules(const struct config *a, const struct config *b);
 
+/* The same [device NAME] sections, in whatever order. */
+bool config_same_devices(const struct config *a, const struct config *b);
+
 /*
  * Names of all that differs, for the log: "[rules], linger, [file]"; values are not shown.
  * Returns the number of names; dst is cut to its room.

@@ -22,7 +22,8 @@ const struct config_option config_options[] = {
 	{"mount", "shared", CONFIG_BOOL, FIELD(shared), 0, 0, NULL, "no",
 	 "Other nodes use the backing folder at the same time (NFS, CephFS)."},
 	{"mount", "writeback", CONFIG_BOOL, FIELD(writeback), 0, 0, NULL, "no",
-	 "Let the kernel collect writes; a full disk is then reported only at close."},
+	 "Let the kernel collect writes; a full disk is then reported only at close, and holes "
+	 "are not found (SEEK_HOLE)."},
 	{"mount", "xattr", CONFIG_BOOL, FIELD(xattr), 0, 0, NULL, "yes",
 	 "Keep extended attributes; programs ask for some with each file that they list."},
 	{"mount", "allow-other", CONFIG_BOOL, FIELD(allow_other), 0, 0, NULL, "yes",
@@ -108,6 +109,17 @@ const struct config_option config_options[] = {
 	 "And to syslog, with it to the journal."},
 	{"audit", "used", CONFIG_BOOL, FIELD(audit_used), 0, 0, NULL, "no",
 	 "Also a line for each open of an image whose key is in memory."},
+
+	{"device", "path", CONFIG_PATH, FIELD(device_path), 0, 0, NULL, NULL,
+	 "The block device (a logical volume) whose container appears as the file NAME in "
+	 "the mount's root; required."},
+	{"device", "owner", CONFIG_STRING, FIELD(device_owner), 0, 0, NULL, "root:root",
+	 "USER:GROUP of the file at mount; chown lasts until the mount's end."},
+	{"device", "mode", CONFIG_STRING, FIELD(device_mode), 0, 0, NULL, "0600",
+	 "Its permissions at mount, octal; chmod lasts until the mount's end."},
+	{"device", "discard", CONFIG_BOOL, FIELD(device_discard), 0, 0, NULL, "no",
+	 "A new container has the whole device zeroed by the device itself (a thin volume), "
+	 "and discards reach it; no: what was never written reads as noise."},
 
 	{"escrow", "public-key", CONFIG_PATH, FIELD(escrow_path), 0, 0, NULL, NULL,
 	 "Seal each image's secret for the key in this file as well, whose private half is "
@@ -196,12 +208,20 @@ static void print_value(const struct config *c, const struct config_option *o, F
 	}
 }
 
+static bool is_device(const char *section)
+{
+	return strcmp(section, "device") == 0;
+}
+
 /* Prints "[section]" where a new one begins. */
 static void print_section(size_t i, FILE *to)
 {
-	if (i && strcmp(config_options[i - 1].section, config_options[i].section) == 0)
+	const char *section = config_options[i].section;
+
+	if (i && strcmp(config_options[i - 1].section, section) == 0)
 		return;
-	fprintf(to, "%s[%s]\n", i ? "\n" : "", config_options[i].section);
+	fprintf(to, "%s[%s%s]\n", i ? "\n" : "", section,
+		is_device(section) ? " NAME" : "");
 }
 
 /* All of them together: their order among each other counts. */
@@ -219,19 +239,31 @@ static void print_service_rules(const struct config *c, FILE *to)
 			c->service_rules[i].glob);
 }
 
-/* Of helpers' options the names only. */
-static void print_service(const struct config *c, FILE *to)
+/* The options of a section, from a configuration of its own. */
+static void print_own(const struct config *c, const char *section, FILE *to)
 {
-	fprintf(to, "\n[service %s]\n", c->service_name);
 	for (size_t i = 0; i < config_option_cnt; i++) {
 		const struct config_option *o = &config_options[i];
 
-		if (strcmp(o->section, "key-service") != 0)
+		if (strcmp(o->section, section) != 0)
 			continue;
 		fprintf(to, "%s = ", o->name);
 		print_value(c, o, to);
 		fputc('\n', to);
 	}
+}
+
+static void print_device(const struct config *c, FILE *to)
+{
+	fprintf(to, "\n[device %s]\n", c->device_name);
+	print_own(c, "device", to);
+}
+
+/* Of helpers' options the names only. */
+static void print_service(const struct config *c, FILE *to)
+{
+	fprintf(to, "\n[service %s]\n", c->service_name);
+	print_own(c, "key-service", to);
 	for (size_t i = 0; i < c->helper_option_cnt; i++)
 		fprintf(to, "; %s is set\n", c->helper_options[i].name);
 }
@@ -255,6 +287,8 @@ void config_print(const struct config *c, FILE *to)
 	for (size_t i = 0; i < config_option_cnt; i++) {
 		const struct config_option *o = &config_options[i];
 
+		if (is_device(o->section))
+			continue;
 		print_section(i, to);
 		if (o->type == CONFIG_RULE) {
 			if (strcmp(o->name, rules_class_name(CLASS_ENCRYPT)) == 0)
@@ -271,6 +305,8 @@ void config_print(const struct config *c, FILE *to)
 	}
 	for (size_t i = 0; i < c->service_cnt; i++)
 		print_service(c->services[i], to);
+	for (size_t i = 0; i < c->device_cnt; i++)
+		print_device(c->devices[i], to);
 	print_helper_options(c, to);
 }
 

@@ -35,6 +35,8 @@ vcf_err_t image_new(struct image **out, const struct image_params *p, uint64_t c
 	atomic_init(&im->plen, plen);
 	rwlock_init(&im->size_lock, RANK_IMAGE_SIZE);
 	rangelock_init(&im->ranges);
+	/* Whose size stays has no growth that was cut short, and a device cannot tell of holes. */
+	atomic_init(&im->mended, p->geom.device);
 	*out = im;
 	return 0;
 }
@@ -51,6 +53,19 @@ void image_free(struct image *im)
 uint64_t image_size(struct image *im)
 {
 	return atomic_load(&im->plen);
+}
+
+vcf_err_t image_measured(struct image *im, uint64_t clen)
+{
+	uint64_t plen;
+	vcf_err_t err = span_decode_size(&im->p.geom, clen, &plen);
+
+	if (err || !im->p.geom.device || plen == image_size(im))
+		return err;
+	SCOPED_RESIZE(im);
+
+	atomic_store(&im->plen, plen);
+	return 0;
 }
 
 ssize_t image_pread(struct image *im, const struct image_file *f, struct image_worker *w,
@@ -95,8 +110,11 @@ static vcf_err_t overwrite(struct image_io *io, const void *src, size_t len,
 /* size_lock is held for writing. */
 static vcf_err_t extend(struct image_io *io, const void *src, size_t len, uint64_t poff)
 {
-	vcf_err_t err = image_grow(io, poff + len, poff);
+	vcf_err_t err;
 
+	if (io->im->p.geom.device)
+		return -ENOSPC; /* what programs expect of a full device */
+	err = image_grow(io, poff + len, poff);
 	if (!err)
 		err = image_io_write(io, src, len, poff);
 	if (err)

@@ -76,6 +76,12 @@ void image_free(struct image *im);
 uint64_t image_size(struct image *im);
 
 /*
+ * The device below has that size now: it was made larger (or smaller) there. -EBADMSG: smaller than
+ * a header; P stays. Nothing is done for files, whose size only we change.
+ */
+NODISCARD vcf_err_t image_measured(struct image *im, uint64_t clen);
+
+/*
  * Read and decrypt plaintext bytes [poff, poff + len).
  *
  * w     the calling thread's buffer; on success *data points into it
@@ -92,7 +98,7 @@ NODISCARD ssize_t image_pread(struct image *im, const struct image_file *f,
 /*
  * Encrypt and write [poff, poff + len); src is not changed. Grows the image if needed.
  * Returns 0 or -errno (ENOSPC, EDQUOT, EIO, EFBIG as the backing says); after an error of
- * an extending write the size is what it was.
+ * an extending write the size is what it was. Beyond the end of a device: -ENOSPC.
  */
 NODISCARD vcf_err_t image_pwrite(struct image *im, const struct image_file *f,
 				 struct image_worker *w, const void *src, size_t len,
@@ -135,14 +141,14 @@ NODISCARD vcf_err_t image_decrypt(const struct image_transfer *t, struct image_w
 				  void *buf);
 void image_end(struct image_transfer *t);
 
-/* Sets the size, up or down. f->fd must be writable. */
+/* Sets the size, up or down. f->fd must be writable. -EOPNOTSUPP: a device. */
 NODISCARD vcf_err_t image_truncate(struct image *im, const struct image_file *f,
 				   struct image_worker *w, uint64_t plen);
 
 /*
  * mode: 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE, ZERO_RANGE|KEEP_SIZE; others
  * -EOPNOTSUPP. Where the backing cannot do what whole sectors need: -EOPNOTSUPP before
- * any edge is touched.
+ * any edge is touched. On a device PUNCH_HOLE and ZERO_RANGE always give zeros.
  */
 NODISCARD vcf_err_t image_fallocate(struct image *im, const struct image_file *f,
 				    struct image_worker *w, int mode, uint64_t poff,

@@ -10,6 +10,10 @@
  *   0, KEEP_SIZE    allocated below                   the same
  *   PUNCH_HOLE      punched below                     encrypted zeros
  *   ZERO_RANGE      zeroed below (also beyond P)      encrypted zeros up to P
+ *
+ * A block device says by both that it reads as zeros from there on (it is not a discard, after which
+ * it may return anything), or refuses; then it gets encrypted zeros as well. It cannot tell of holes:
+ * all is data.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -117,11 +121,28 @@ static vcf_err_t write_zeros(struct image_io *io, uint64_t poff, uint64_t end)
 	return poff < end ? image_io_write(io, NULL, end - poff, poff) : 0;
 }
 
+/*
+ * Units of the device's own that are larger than a sector, pages that somebody has just dirtied
+ * beside the range, no such function: all of these are no reason to refuse.
+ */
+static vcf_err_t zero_device(struct image_io *io, int mode, uint64_t poff, uint64_t end)
+{
+	vcf_err_t err = zero_sectors(io, mode, poff, end);
+
+	if (err == -EBUSY && fdatasync(io->f->fd) == 0)
+		err = zero_sectors(io, mode, poff, end);
+	return err == -EOPNOTSUPP || err == -EINVAL || err == -EBUSY
+		       ? write_zeros(io, poff, end)
+		       : err;
+}
+
 static vcf_err_t zero(struct image_io *io, int mode, uint64_t poff, uint64_t end)
 {
 	if (!io->im->p.holes_zero)
 		return write_zeros(io, poff, end);
-	return zero_sectors(io, mode & ~FALLOC_FL_KEEP_SIZE, poff, end);
+	mode &= ~FALLOC_FL_KEEP_SIZE;
+	return io->im->p.geom.device ? zero_device(io, mode, poff, end)
+				     : zero_sectors(io, mode, poff, end);
 }
 
 /* size_lock is held shared; the size stays. */
@@ -133,7 +154,7 @@ static vcf_err_t fallocate_inside(struct image_io *io, int mode, uint64_t poff,
 
 	if (!(mode & ~FALLOC_FL_KEEP_SIZE))
 		return preallocate(io, poff, end - poff);
-	if (mode & FALLOC_FL_PUNCH_HOLE && end > io->plen)
+	if ((mode & FALLOC_FL_PUNCH_HOLE || io->im->p.geom.device) && end > io->plen)
 		end = io->plen;
 	if (poff >= end)
 		return 0;
@@ -245,7 +266,7 @@ off_t image_seek(struct image *im, const struct image_file *f, uint64_t poff, in
 	if (poff >= plen)
 		return -ENXIO;
 	sector = -EINVAL;
-	if (im->p.holes_zero)
+	if (im->p.holes_zero && !g->device)
 		sector = whence == SEEK_DATA
 				 ? image_next_data(g, f->fd, poff / g->sector_len)
 				 : image_next_hole(g, f->fd, poff / g->sector_len);

@@ -20,6 +20,7 @@
 #include <uuid/uuid.h>
 
 #include "crypto/container_rekey.h"
+#include "fs/device.h"
 #include "fs/keyaudit.h"
 #include "fs/keyset.h"
 #include "fs/node.h"
@@ -28,6 +29,7 @@
 #include "fs/sitekey.h"
 #include "util/clock.h"
 #include "util/crashpoint.h"
+#include "util/io.h"
 #include "util/log.h"
 #include "util/text.h"
 
@@ -41,6 +43,7 @@ struct imagejob {
 	struct keyset *service; /* where its secret is */
 	struct keyaudit audit;
 	enum file_class cls;
+	bool device;
 	char path[STATE_PATH_MAX];
 	char context[TOKEN_CONTEXT_MAX + 1];
 	vcf_err_t err;		  /* outcome of a wait */
@@ -110,12 +113,30 @@ static vcf_err_t put_key(struct server *sv, const struct container *c,
 	return err;
 }
 
-/* Puts the key into the table and the image into the entry. The entry is BUSY: nobody looks. */
-static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t clen)
+/* The claim of a device lasts as long as somebody has the image open. */
+static void keep_claim(struct imagejob *j, int *claim)
+{
+	int old;
+
+	if (*claim < 0)
+		return;
+	old = atomic_exchange(&j->e->record->sentinel_fd, STEAL_FD(claim));
+	if (old >= 0)
+		close(old);
+}
+
+/*
+ * Puts the key into the table and the image into the entry. The entry is BUSY: nobody looks.
+ * claim: of a device, or -1.
+ */
+static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t clen,
+			 int *claim)
 {
 	const struct token_subject *s = container_subject(c);
 	struct image_params ip = {
-		.geom = {.data_off = s->data_off, .sector_len = s->sector_len},
+		.geom = {.data_off = s->data_off,
+			 .sector_len = s->sector_len,
+			 .device = j->device},
 		.holes_zero = container_token(c)->holes == HOLES_ZERO,
 		.keys = j->sv->keys,
 	};
@@ -133,16 +154,7 @@ static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t
 	}
 	imagetable_set_escrow(j->e, c);
 	imagetable_publish(j->sv->images, j->e, im, s, container_token(c), ip.key);
-	return 0;
-}
-
-static vcf_err_t file_size(int fd, uint64_t *len)
-{
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	*len = (uint64_t)st.st_size;
+	keep_claim(j, claim);
 	return 0;
 }
 
@@ -244,15 +256,21 @@ static vcf_err_t open_container(struct imagejob *j, int fd)
 static vcf_err_t unlock(struct imagejob *j)
 {
 	auto_close int fd = -1;
+	auto_close int claim = -1;
 	uint64_t clen;
 	vcf_err_t err;
 
 	if (j->err)
 		return j->err;
+	if (j->device) {
+		claim = device_claim_fd(j->sv, j->pathfd, j->path);
+		if (claim < 0)
+			return claim;
+	}
 	fd = node_reopen_fd(j->sv, j->pathfd, O_RDONLY);
 	if (fd < 0)
 		return fd;
-	err = file_size(fd, &clen);
+	err = io_file_len(fd, &clen);
 	if (!err && container_token(j->c)->derived)
 		err = derive(&j->secret, container_subject(j->c)->uuid);
 	if (!err)
@@ -261,7 +279,7 @@ static vcf_err_t unlock(struct imagejob *j)
 		err = tend_header(j);
 	if (!err && container_token(j->c)->derived && j->cls == CLASS_ENCRYPT)
 		promote_want(j->sv->promote, j->e->dev, j->e->ino, j->path);
-	return err ? err : publish(j, j->c, clen);
+	return err ? err : publish(j, j->c, clen, &claim);
 }
 
 static void step_load(struct job *job);
@@ -417,44 +435,92 @@ static vcf_err_t take_secret(struct imagejob *j, struct container_params *p,
 	return secret_dup(&j->secret, j->reserved.secret);
 }
 
+/* PEEK_DAMAGED also where it cannot be read. */
+static enum peek_kind peek_kind_of(int fd)
+{
+	struct peek peek;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || size_peek_fd(&peek, fd, (uint64_t)st.st_size))
+		return PEEK_DAMAGED;
+	return peek.kind;
+}
+
 /* After a failure: nothing of a header is in the file, nor can come back after a crash. */
 static bool surely_empty(int fd)
 {
-	struct peek peek;
-	uint64_t clen = 0;
+	return peek_kind_of(fd) == PEEK_EMPTY && fdatasync(fd) == 0;
+}
 
-	return file_size(fd, &clen) == 0 && size_peek_fd(&peek, fd, clen) == 0 &&
-	       peek.kind == PEEK_EMPTY && fdatasync(fd) == 0;
+/*
+ * What was never written reads as noise, unless the device itself zeroes all of it now: that is
+ * asked for where its section says so, for it may hold old data behind its zeros.
+ */
+static vcf_err_t clear_device(struct imagejob *j, int fd, const struct token *t)
+{
+	uint64_t len;
+	vcf_err_t err;
+
+	if (!j->device || t->holes != HOLES_ZERO)
+		return 0;
+	err = io_file_len(fd, &len);
+	if (!err && fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			      CONTAINER_DATA_OFF, (off_t)(len - CONTAINER_DATA_OFF)) < 0)
+		err = -errno;
+	if (err == -EOPNOTSUPP)
+		log_err("%s: discard = yes, but its device cannot zero itself", j->path);
+	return err;
+}
+
+/* The file, or a device, which is claimed meanwhile. */
+static int open_empty(struct imagejob *j)
+{
+	auto_close int fd = j->device ? device_claim_fd(j->sv, j->pathfd, j->path)
+				      : node_reopen_fd(j->sv, j->pathfd, O_RDWR);
+
+	if (fd >= 0 && peek_kind_of(fd) != PEEK_EMPTY)
+		return -EBUSY; /* somebody wrote below the mount meanwhile */
+	return STEAL_FD(&fd);
+}
+
+static vcf_err_t write_new(struct imagejob *j, const struct container *c, int fd)
+{
+	return j->device ? container_write_device(c, fd, before_magic, j)
+			 : container_write_new(c, fd, before_magic, j);
+}
+
+static vcf_err_t publish_new(struct imagejob *j, const struct container *c, int *fd)
+{
+	uint64_t clen = container_subject(c)->data_off;
+	vcf_err_t err = 0;
+	int none = -1;
+
+	if (!j->device)
+		return publish(j, c, clen, &none);
+	err = io_file_len(*fd, &clen);
+	return err ? err : publish(j, c, clen, fd);
 }
 
 static vcf_err_t write_header(struct imagejob *j, const struct container_params *p,
 			      const struct token *t)
 {
 	auto_container struct container *c = NULL;
-	auto_close int fd = node_reopen_fd(j->sv, j->pathfd, O_RDWR);
-	struct peek peek;
-	uint64_t clen = 0;
+	auto_close int fd = open_empty(j);
 	vcf_err_t err;
 
 	if (fd < 0)
 		return fd;
-	err = file_size(fd, &clen);
-	if (!err)
-		err = size_peek_fd(&peek, fd, clen);
-	if (!err && peek.kind != PEEK_EMPTY)
-		err = -EBUSY; /* somebody wrote below the mount meanwhile */
+	err = clear_device(j, fd, t);
 	if (!err)
 		err = container_format(&c, p, t, j->secret);
 	if (err)
 		return err;
-	err = container_write_new(c, fd, before_magic, j);
+	err = write_new(j, c, fd);
 	if (!err)
 		j->carried = CARRIED_YES;
 	else if (!surely_empty(fd))
 		j->carried = CARRIED_MAYBE;
-	if (!err)
-		err = publish(j, c, container_subject(c)->data_off);
-	return err;
+	return err ? err : publish_new(j, c, &fd);
 }
 
 /*
@@ -491,6 +557,13 @@ static vcf_err_t check_name(struct imagejob *j, const unsigned char uuid[UUID_LE
 
 static void secret_ready(void *arg, vcf_err_t err);
 
+static enum token_holes holes_of_device(const struct config *cfg, const char *name)
+{
+	const struct config *d = config_device(cfg, name);
+
+	return d && d->device_discard ? HOLES_ZERO : HOLES_NONE;
+}
+
 static vcf_err_t create(struct imagejob *j)
 {
 	const struct config *cfg = j->sv->cfg; /* one: a reload may exchange it */
@@ -506,6 +579,8 @@ static vcf_err_t create(struct imagejob *j)
 		j->service = keyset_get(j->sv, rules_service(j->sv->rules, j->path));
 	if (!j->service)
 		return -ENOKEY; /* just taken away by a reload */
+	if (j->device)
+		t.holes = holes_of_device(cfg, j->path);
 	TEXT_CUT(t.service, j->service->name);
 	memcpy(t.context, j->context, sizeof(t.context));
 	err = take_secret(j, &p, &t, secret_ready);
@@ -558,6 +633,7 @@ static vcf_err_t describe(struct imagejob *j, const struct node *n)
 	j->cls = rules_class(j->sv->rules, j->path);
 	if (!rules_is_image(j->cls))
 		j->cls = (enum file_class)n->cls;
+	j->device = n->device;
 	rules_context(j->sv->rules, j->path, j->context);
 	j->pathfd = fcntl(n->fd, F_DUPFD_CLOEXEC, 3);
 	return j->pathfd < 0 ? -errno : 0;

@@ -281,6 +281,27 @@ bool imagetable_size(struct imagetable *t, uint64_t dev, uint64_t ino, uint64_t 
 	return ready;
 }
 
+bool imagetable_measured(struct imagetable *t, uint64_t dev, uint64_t ino, uint64_t clen,
+			 uint64_t *plen)
+{
+	struct image_entry *e;
+	bool ready = false;
+
+	mutex_lock(&t->lock);
+	e = find_locked(t, dev, ino);
+	if (e)
+		e->refs++;
+	mutex_unlock(&t->lock);
+	if (!e)
+		return false;
+	if (in_state(e, IMAGE_READY) && !image_measured(e->image, clen)) {
+		*plen = image_size(e->image);
+		ready = true;
+	}
+	imagetable_put(t, e);
+	return ready;
+}
+
 bool imagetable_is_busy(struct imagetable *t, uint64_t dev, uint64_t ino)
 {
 	SCOPED_LOCK(&t->lock);
@@ -335,7 +356,12 @@ static void log_refusal(struct imagetable *t, struct node *n, vcf_err_t err)
 
 	if (state_path(t->sv->state, n, path))
 		return;
-	if (err == -EPERM)
+	if (err == -EPERM && n->device)
+		log_err("%s: its device holds something else than a container, which is never "
+			"overwritten; if nothing on it is wanted: blkdiscard --zeroout "
+			"--length 2MiB DEVICE",
+			path);
+	else if (err == -EPERM)
 		log_err("%s: plaintext under an encrypt rule is never read; move it "
 			"aside below the mount and copy it back through it",
 			path);
@@ -488,7 +514,7 @@ void imagetable_keep_sentinel(struct imagetable *t, struct image_entry *e,
 	struct session_image *r = e->record;
 	int none = -1, fd;
 
-	if (!r || r->sentinel_fd >= 0)
+	if (!r || n->device || r->sentinel_fd >= 0) /* a device has its claim for that */
 		return;
 	fd = node_reopen(t->sv, n, O_RDONLY);
 	CRASHPOINT("sentinel-opened");

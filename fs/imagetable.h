@@ -110,6 +110,13 @@ NODISCARD vcf_err_t imagetable_prepare(struct imagetable *t, struct image_entry 
 bool imagetable_size(struct imagetable *t, uint64_t dev, uint64_t ino, uint64_t *plen);
 
 /*
+ * Of a device's image, in use or not, whose device has that size now: P, as far as it is READY; false
+ * if it is not.
+ */
+bool imagetable_measured(struct imagetable *t, uint64_t dev, uint64_t ino, uint64_t clen,
+			 uint64_t *plen);
+
+/*
  * The last link went: remember the deletion until the last handle is closed.
  * Returns false if no handle is open: the caller finishes it now; the entry is detached.
  */

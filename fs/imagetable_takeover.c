@@ -4,9 +4,12 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "fs/device.h"
 #include "fs/imagetable_impl.h"
 #include "fs/node.h"
+#include "util/io.h"
 #include "util/log.h"
 #include "util/text.h"
 
@@ -28,6 +31,21 @@ static void take_handle(void *arg, struct handle *h, struct node *n)
 	t->sv->handle_entry[state_handle_slot(t->sv->state, h)] = e;
 }
 
+static vcf_err_t file_len(struct imagetable *t, const struct node *n, uint64_t *len)
+{
+	auto_close int fd = -1;
+	struct stat st;
+
+	if (!n->device) {
+		if (fstatat(n->fd, "", &st, AT_EMPTY_PATH) < 0)
+			return -errno;
+		*len = (uint64_t)st.st_size;
+		return 0;
+	}
+	fd = node_reopen(t->sv, n, O_RDONLY);
+	return fd < 0 ? fd : io_file_len(fd, len);
+}
+
 static vcf_err_t make_again(struct imagetable *t, struct session_image *r,
 			    const struct image_params *ip, const struct node *n)
 {
@@ -35,13 +53,12 @@ static vcf_err_t make_again(struct imagetable *t, struct session_image *r,
 	struct token token = r->token;
 	struct image_entry *e;
 	struct image *im;
-	struct stat st;
+	uint64_t len;
 	bool lingers;
-	vcf_err_t err;
+	vcf_err_t err = file_len(t, n, &len);
 
-	if (fstatat(n->fd, "", &st, AT_EMPTY_PATH) < 0)
-		return -errno;
-	err = image_new(&im, ip, (uint64_t)st.st_size);
+	if (!err)
+		err = image_new(&im, ip, len);
 	if (err)
 		return err;
 	err = imagetable_find_or_add(t, n, &e, &lingers);
@@ -76,7 +93,7 @@ static vcf_err_t node_of(struct imagetable *t, const struct session_image *r,
 
 	if (!n || n->dev != r->dev || n->ino != r->ino) {
 		n = state_node_of_inode(t->sv->state, r->dev, r->ino);
-		err = n && S_ISREG(n->mode)
+		err = n && (S_ISREG(n->mode) || n->device)
 			      ? imagetable_compare_file(t, r->uuid, n, &same)
 			      : -ENOENT;
 	}
@@ -123,10 +140,13 @@ static void take_image(struct imagetable *t, uint32_t i)
 	if (!err && !keytable_is(t->sv->keys, ip.key, r->uuid) &&
 	    !keytable_fits(t->sv->keys, ip.key, r->uuid, r->token.kcv))
 		err = -ENOKEY;
+	ip.geom.device = !err && n->device;
 	if (!err)
 		err = make_again(t, r, &ip, n);
 	if (!err)
 		return;
+	if (r->sentinel_fd >= 0) /* a claim would be in our own way */
+		close(atomic_exchange(&r->sentinel_fd, -1));
 	if (err != -ENOENT)
 		log_err("%s: its key was not taken over: %s", r->path, strerror(-err));
 	atomic_store(&r->generation, 0);
@@ -144,9 +164,16 @@ static void note_lost(void *arg, struct handle *h, struct node *n)
 {
 	struct imagetable *t = arg;
 	struct image_entry *e = t->sv->handle_entry[state_handle_slot(t->sv->state, h)];
+	struct peek peek;
 	struct stat st;
 
-	if (e && !e->image && fstatat(n->fd, "", &st, AT_EMPTY_PATH) == 0)
+	if (e && e->image && n->device && device_claim(t->sv, e, n))
+		log_err("%s: is used by somebody else as well", e->path);
+	if (!e || e->image || fstatat(n->fd, "", &st, AT_EMPTY_PATH) < 0)
+		return;
+	if (n->device)
+		e->lost = !node_peek(t->sv, n, &st, &peek) && peek.kind != PEEK_EMPTY;
+	else
 		e->lost = st.st_size != 0;
 }
 

@@ -77,7 +77,7 @@ static vcf_err_t walk_unserved(struct inventory_writer *w)
 	if (mountpoint_is_ours(cfg->backing) == 1)
 		return -EBUSY; /* a dead mount over it hides what lies below */
 	err = config_make_rules(cfg, &rules);
-	return err ? err : linked_walk_tree(root, rules, add_container, w);
+	return err ? err : linked_walk_tree(root, rules, cfg, add_container, w);
 }
 
 static vcf_err_t add_site(struct inventory_writer *w, const char *service)

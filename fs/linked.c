@@ -8,6 +8,7 @@
 #include <uuid/uuid.h>
 
 #include "crypto/container.h"
+#include "fs/device_config.h"
 #include "fs/keyset.h"
 #include "fs/treescan.h"
 #include "util/io.h"
@@ -70,11 +71,23 @@ static int compare(const void *a, const void *b)
 	return memcmp(a, b, UUID_LEN);
 }
 
-vcf_err_t linked_scan(struct linked *l, int rootfd, const struct rules *r, bool tolerate)
+/* Plaintext there is no more than what was said already (device_settle()). */
+static int scan_device(void *arg, const struct device_look *d)
+{
+	struct scan *s = arg;
+
+	return !d->err && d->peek.kind == PEEK_CONTAINER
+		       ? add_uuid(s->l, d->peek.uuid_text)
+		       : 0;
+}
+
+vcf_err_t linked_scan(struct linked *l, const struct server *sv, bool tolerate)
 {
 	struct scan s = {.l = l, .tolerate = tolerate};
-	vcf_err_t err = treescan(rootfd, r, scan_file, &s);
+	vcf_err_t err = treescan(sv->rootfd, sv->rules, scan_file, &s);
 
+	if (!err)
+		err = device_each(sv->cfg, scan_device, &s);
 	if (!err && l->cnt)
 		qsort(l->uuids, l->cnt, UUID_LEN, compare);
 	return err;
@@ -99,20 +112,24 @@ struct walk {
 	void *arg;
 };
 
-static vcf_err_t load_header(int rootfd, const char *path, struct container **c)
+static vcf_err_t load_header_of(int fd, const char *path, struct container **c)
 {
-	auto_close int fd =
-		openat(rootfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	auto_free unsigned char *hdr = calloc(1, CONTAINER_PEEK_LEN);
 	ssize_t n;
 
-	if (fd < 0)
-		return -errno;
 	if (!hdr)
 		return -ENOMEM;
 	n = io_pread_full(fd, hdr, CONTAINER_PEEK_LEN, 0);
 	return n < 0 ? (vcf_err_t)n
 		     : container_load_saved(c, hdr, CONTAINER_PEEK_LEN, path);
+}
+
+static vcf_err_t load_header(int rootfd, const char *path, struct container **c)
+{
+	auto_close int fd =
+		openat(rootfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+	return fd < 0 ? -errno : load_header_of(fd, path, c);
 }
 
 static vcf_err_t look_at(const struct walk *w, const char *path,
@@ -143,6 +160,35 @@ static int walk_file(void *arg, const struct treescan_file *f)
 	if (uuid_parse(f->peek.uuid_text, uuid) == 0)
 		return w->look(w->arg, f->path, uuid, NULL);
 	return 0;
+}
+
+/* One that is not there now may be a container: nothing is said of its secret as long as it is so. */
+static int walk_device(void *arg, const struct device_look *d)
+{
+	auto_container struct container *c = NULL;
+	const struct walk *w = arg;
+	unsigned char uuid[UUID_LEN];
+
+	if (d->err) {
+		log_warn("[device %s]: %s: %s", d->name, d->path, strerror(-d->err));
+		return d->err;
+	}
+	if (d->peek.kind == PEEK_EMPTY || d->peek.kind == PEEK_PLAINTEXT)
+		return 0;
+	if (d->peek.kind != PEEK_CONTAINER)
+		return w->look(w->arg, d->name, NULL, NULL);
+	if (load_header_of(d->fd, d->name, &c) == 0)
+		return look_at(w, d->name, c);
+	if (uuid_parse(d->peek.uuid_text, uuid) == 0)
+		return w->look(w->arg, d->name, uuid, NULL);
+	return 0;
+}
+
+static vcf_err_t walk_all(struct walk *w, const struct config *cfg)
+{
+	vcf_err_t err = treescan_all(w->rootfd, w->rules, walk_file, w);
+
+	return err ? err : device_each(cfg, walk_device, w);
 }
 
 enum { MOVES_MAX = 4096, WALKS_MAX = 8 };
@@ -193,7 +239,7 @@ static vcf_err_t walk_moved(const struct walk *w, const char *path)
 
 static vcf_err_t walk_once(struct walk *w, bool *again)
 {
-	vcf_err_t err = treescan_all(w->rootfd, w->rules, walk_file, w);
+	vcf_err_t err = walk_all(w, w->sv->cfg);
 	char *path;
 
 	while ((path = next_move(w->sv, again))) {
@@ -211,12 +257,12 @@ static void set_moves(struct server *sv, struct linked_moves *m)
 	sv->moves = m;
 }
 
-vcf_err_t linked_walk_tree(int rootfd, const struct rules *r, linked_look_fn *look,
-			   void *arg)
+vcf_err_t linked_walk_tree(int rootfd, const struct rules *r, const struct config *cfg,
+			   linked_look_fn *look, void *arg)
 {
 	struct walk w = {.rootfd = rootfd, .rules = r, .look = look, .arg = arg};
 
-	return treescan_all(rootfd, r, walk_file, &w);
+	return walk_all(&w, cfg);
 }
 
 /* A rename may carry a container past the walk. */

@@ -20,11 +20,10 @@ struct linked {
 };
 
 /*
- * Walks the tree; plaintext files under encrypt rules are counted and the first ones logged
+ * Walks the tree, and looks at the devices; plaintext files under encrypt rules are counted and the first ones logged
  * (at level err, or info where `tolerate`).
  */
-NODISCARD vcf_err_t linked_scan(struct linked *l, int rootfd, const struct rules *r,
-				bool tolerate);
+NODISCARD vcf_err_t linked_scan(struct linked *l, const struct server *sv, bool tolerate);
 bool linked_has(const struct linked *l, const unsigned char uuid[UUID_LEN]);
 void linked_fini(struct linked *l);
 
@@ -39,9 +38,10 @@ typedef vcf_err_t linked_look_fn(void *arg, const char *path, const unsigned cha
 /* Of a mount: none is missed, whatever is renamed meanwhile. -errno: not all were seen. */
 NODISCARD vcf_err_t linked_walk(struct server *sv, linked_look_fn *look, void *arg);
 
-/* Of a folder that nobody serves. */
+/* Of a folder, and the devices of its configuration, that nobody serves. */
 NODISCARD vcf_err_t linked_walk_tree(int rootfd, const struct rules *r,
-				     linked_look_fn *look, void *arg);
+				     const struct config *cfg, linked_look_fn *look,
+				     void *arg);
 
 /* deletion_config.in_use; arg is the server. */
 NODISCARD vcf_err_t linked_in_use(void *arg, const struct journal_entry *entries,

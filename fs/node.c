@@ -9,6 +9,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "fs/device.h"
 #include "fs/imagetable.h"
 #include "fs/span.h"
 #include "util/hash.h"
@@ -16,7 +17,7 @@
 
 bool node_is_image(const struct node *n)
 {
-	return S_ISREG(n->mode) && rules_is_image((enum file_class)n->cls);
+	return (S_ISREG(n->mode) || n->device) && rules_is_image((enum file_class)n->cls);
 }
 
 struct fd_path node_fd_path(int fd)
@@ -53,6 +54,7 @@ static uint64_t domain_of(bool image, const char *context)
 struct placed {
 	enum file_class cls;
 	uint64_t domain;
+	uint32_t device;
 };
 
 /* What the rules say of a name; only regular files have a class that matters. */
@@ -61,13 +63,15 @@ static vcf_err_t place(struct server *sv, const struct node *dir, const char *na
 {
 	char path[STATE_PATH_MAX];
 	char context[TOKEN_CONTEXT_MAX + 1];
-	vcf_err_t err;
+	vcf_err_t err = 0;
 
-	out->cls = CLASS_PASSTHROUGH;
-	out->domain = 0;
-	if (!S_ISREG(st->st_mode))
+	*out = (struct placed){.cls = CLASS_PASSTHROUGH};
+	if (S_ISBLK(st->st_mode) && device_has_name(sv, dir, name))
+		err = device_number(sv, name, &out->device);
+	else if (!S_ISREG(st->st_mode))
 		return 0;
-	err = state_child_path(sv->state, dir, name, path);
+	if (!err)
+		err = state_child_path(sv->state, dir, name, path);
 	if (err)
 		return err;
 	out->cls = rules_class(sv->rules, path);
@@ -89,14 +93,20 @@ static vcf_err_t enter(struct server *sv, struct node *dir, const char *name, in
 		return err;
 	key.domain = placed.domain;
 	proto.cls = placed.cls;
+	proto.device = placed.device;
 	err = state_node_lookup(sv->state, &key, &proto, dir, name, current_worker->slot,
 				out, &fd_used);
 	if (err)
 		return err;
-	(*out)->cls = placed.cls;
 	if (fd_used)
 		*pathfd = -1;
-	return 0;
+	if ((*out)->device == placed.device) {
+		(*out)->cls = placed.cls;
+		return 0;
+	}
+	log_err("%s: its device is in use by another name", name);
+	state_node_unlookup(sv->state, (*out)->id, current_worker->slot);
+	return -EBUSY;
 }
 
 vcf_err_t node_lookup_fd(struct server *sv, struct node *dir, const char *name,
@@ -140,10 +150,17 @@ void node_moved(struct server *sv, struct node *dir, const char *name, int pathf
 vcf_err_t node_lookup(struct server *sv, struct node *dir, const char *name,
 		      struct fuse_entry_param *e)
 {
-	int fd = openat(dir->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	int fd;
 
+	if (device_has_name(sv, dir, name)) {
+		fd = device_open_name(sv, name);
+	} else {
+		fd = openat(dir->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0)
+			fd = -errno;
+	}
 	if (fd < 0)
-		return -errno;
+		return fd;
 	return node_lookup_fd(sv, dir, name, fd, e);
 }
 
@@ -185,9 +202,9 @@ vcf_err_t node_peek(struct server *sv, struct node *n, const struct stat *st,
 
 	memset(out, 0, sizeof(*out));
 	out->kind = PEEK_EMPTY;
-	if (!st->st_size)
+	if (!st->st_size && !n->device)
 		return 0;
-	if (atomic_load(&n->peek_kind) == PEEK_CONTAINER) {
+	if (!n->device && atomic_load(&n->peek_kind) == PEEK_CONTAINER) {
 		out->kind = PEEK_CONTAINER;
 		out->sector_len = n->sector_len;
 		out->data_off = n->data_off;
@@ -197,7 +214,8 @@ vcf_err_t node_peek(struct server *sv, struct node *n, const struct stat *st,
 	if (fd < 0)
 		return fd;
 	err = size_peek_fd(out, fd, (uint64_t)st->st_size);
-	if (!err && out->kind == PEEK_CONTAINER)
+	if (!err && out->kind == PEEK_CONTAINER &&
+	    !n->device) /* it may be another one's */
 		remember_peek(n, out, fd);
 	return err;
 }
@@ -231,6 +249,8 @@ vcf_err_t node_attr_of(struct server *sv, struct node *n, struct stat *st)
 
 	if (!node_is_image(n))
 		return 0;
+	if (n->device)
+		return device_show(sv, n, st);
 	err = node_peek(sv, n, st, &p);
 	if (err == -EACCES || err == -EPERM) {
 		st->st_size = 0; /* not root, and no right to read the header */

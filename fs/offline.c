@@ -26,6 +26,7 @@
 #include "crypto/container_rekey.h"
 #include "crypto/containerid.h"
 #include "crypto/kdf.h"
+#include "fs/device_config.h"
 #include "fs/exitcode.h"
 #include "fs/jsonlines.h"
 #include "fs/keycall.h"
@@ -59,7 +60,8 @@ static enum carried is_carried(const struct journal_entry *e)
 	struct stat st;
 	bool mended;
 
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
+	if (fd < 0 || fstat(fd, &st) < 0 ||
+	    (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) ||
 	    container_load(&c, fd, e->path, &mended))
 		return CARRIED_UNKNOWN;
 	if (memcmp(container_subject(c)->uuid, e->uuid, UUID_LEN) == 0)
@@ -309,11 +311,14 @@ static vcf_err_t open_file(struct offline_file *f, const char *path, const char 
 		return -errno;
 	if (mountpoint_of(f->path, mp, sizeof(mp)) == 0)
 		return -EXDEV;
-	f->fd = open(f->path,
-		     (change ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (stat(f->path, &st) < 0)
+		return -errno;
+	f->fd = open(f->path, (change ? O_RDWR : O_RDONLY) |
+				      (change && S_ISBLK(st.st_mode) ? O_EXCL : 0) |
+				      O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (f->fd < 0 || fstat(f->fd, &st) < 0)
 		return -errno;
-	if (!S_ISREG(st.st_mode))
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return -EINVAL;
 	if (change && flock(f->fd, LOCK_EX | LOCK_NB) < 0)
 		return -errno;
@@ -402,7 +407,11 @@ static const char *place_of(const struct offline *o, const char *path)
 /* What the rules say of it; one that lies somewhere else stays what it is. */
 static void look_up(struct fresh *n)
 {
-	const char *place = place_of(n->o, n->f->path);
+	struct stat st;
+	const struct config *d = fstat(n->f->fd, &st) == 0 && S_ISBLK(st.st_mode)
+					 ? device_by_rdev(n->o->cfg, st.st_rdev)
+					 : NULL;
+	const char *place = d ? d->device_name : place_of(n->o, n->f->path);
 
 	TEXT_CUT(n->service, container_token(n->f->c)->service);
 	if (!config_service(n->o->cfg, n->service))

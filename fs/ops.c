@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "fs/device.h"
 #include "fs/takeover.h"
 #include "fs/turns.h"
 #include "util/clock.h"
@@ -83,6 +84,20 @@ struct node *ops_dir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return NULL;
 	}
 	return ops_node(req, parent);
+}
+
+struct node *ops_name_dir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct node *dir = ops_dir(req, parent, name);
+
+	if (!dir || !device_has_name(ops_server(req), dir, name))
+		return dir;
+	log_info(
+		"%s: is a device of the configuration: it cannot be removed, renamed, linked "
+		"or replaced",
+		name);
+	ops_reply_err(req, -EPERM);
+	return NULL;
 }
 
 struct handle *ops_handle(fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi)
@@ -226,9 +241,12 @@ void ops_init(void *userdata, struct fuse_conn_info *conn)
 
 vcf_err_t ops_drop_set_ids(struct server *sv, uint64_t nodeid, int fd)
 {
+	const struct node *n = state_node(sv->state, nodeid);
 	struct stat st;
 	mode_t mode;
 
+	if (n && n->device) /* it has no such bits, and fd's are the device node's */
+		return 0;
 	if (fstatat(fd, "", &st, AT_EMPTY_PATH) < 0)
 		return -errno;
 	mode = st.st_mode & ~(mode_t)S_ISUID;

@@ -36,6 +36,8 @@ void ops_reply_err(fuse_req_t req, vcf_err_t err);
 struct node *ops_node(fuse_req_t req, fuse_ino_t ino);
 /* The same for the folder of a name; EINVAL for a name that could lead elsewhere. */
 struct node *ops_dir(fuse_req_t req, fuse_ino_t parent, const char *name);
+/* As ops_dir(), for what makes, takes or moves a name; EPERM for that of a device. */
+struct node *ops_name_dir(fuse_req_t req, fuse_ino_t parent, const char *name);
 /* The handle of that nodeid, or NULL after having replied EBADF. */
 struct handle *ops_handle(fuse_req_t req, fuse_ino_t ino,
 			  const struct fuse_file_info *fi);

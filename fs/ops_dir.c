@@ -6,11 +6,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fs/device.h"
 #include "fs/ops.h"
 #include "util/log.h"
 
@@ -101,16 +103,63 @@ static size_t add_plus(struct filling *f, const struct dirent_raw *d)
 	return size;
 }
 
+static bool add_one(struct filling *f, const struct dirent_raw *d)
+{
+	size_t size = f->plus ? add_plus(f, d) : add_plain(f, d);
+
+	if (size > f->len - f->used)
+		return false;
+	f->used += size;
+	return true;
+}
+
+/*
+ * The devices come behind what the root has. Their offsets are none that a file system gives: small
+ * numbers, or hashes of 63 bits, of which one in 2^53 would lie among them.
+ */
+static const uint64_t device_off = 0x6d6376646576c000;
+
+static bool is_device_off(off_t off)
+{
+	return (uint64_t)off >= device_off &&
+	       (uint64_t)off <= device_off + CONFIG_DEVICES_MAX;
+}
+
+/* from: the first of them. One that is not there has no entry. */
+static void add_devices(struct filling *f, uint64_t from)
+{
+	struct server *sv = ops_server(f->req);
+	const struct config *cfg = sv->cfg;
+	union {
+		struct dirent_raw d;
+		char room[sizeof(struct dirent_raw) + CONFIG_DEVICE_NAME_MAX + 1];
+	} e;
+
+	for (uint64_t i = from; i < cfg->device_cnt; i++) {
+		auto_close int fd = device_open_name(sv, cfg->devices[i]->device_name);
+		struct stat st;
+
+		if (fd < 0 || fstat(fd, &st) < 0)
+			continue;
+		e.d.d_ino = st.st_ino;
+		e.d.d_off = (int64_t)(device_off + i + 1);
+		e.d.d_type = DT_REG;
+		strcpy(e.room + offsetof(struct dirent_raw, d_name),
+		       cfg->devices[i]->device_name);
+		if (!add_one(f, &e.d))
+			return;
+	}
+}
+
 /* Adds what fits of one block of entries; false when the reply is full. */
 static bool add_block(struct filling *f, const char *block, long n)
 {
 	for (long pos = 0; pos < n;) {
 		const struct dirent_raw *d = (const void *)(block + pos);
-		size_t size = f->plus ? add_plus(f, d) : add_plain(f, d);
 
-		if (size > f->len - f->used)
+		if (!device_has_name(ops_server(f->req), f->dir, d->d_name) &&
+		    !add_one(f, d))
 			return false;
-		f->used += size;
 		pos += d->d_reclen;
 	}
 	return true;
@@ -119,7 +168,12 @@ static bool add_block(struct filling *f, const char *block, long n)
 static vcf_err_t fill(struct filling *f, int fd, off_t off)
 {
 	char block[8192] __attribute__((aligned(8)));
+	bool root = f->dir == state_root(ops_server(f->req)->state);
 
+	if (root && is_device_off(off)) {
+		add_devices(f, (uint64_t)off - device_off);
+		return 0;
+	}
 	if (lseek(fd, off, SEEK_SET) < 0)
 		return -errno;
 	for (;;) {
@@ -127,8 +181,13 @@ static vcf_err_t fill(struct filling *f, int fd, off_t off)
 
 		if (n < 0)
 			return f->used ? 0 : -errno;
-		if (!n || !add_block(f, block, n))
+		if (n && !add_block(f, block, n))
 			return 0;
+		if (n)
+			continue;
+		if (root)
+			add_devices(f, 0);
+		return 0;
 	}
 }
 

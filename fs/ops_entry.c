@@ -9,6 +9,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "fs/device.h"
 #include "fs/ops.h"
 
 void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -96,6 +97,24 @@ static vcf_err_t set_times(struct node *n, const struct stat *attr, int to_set)
 	return 0;
 }
 
+/* Owner and permissions as they are to be. */
+static vcf_err_t set_rights(struct server *sv, struct node *n, const struct stat *attr,
+			    int to_set)
+{
+	vcf_err_t err = 0;
+
+	if (n->device) {
+		device_set(sv, n, attr, to_set);
+		return 0;
+	}
+	if (to_set & FUSE_SET_ATTR_MODE &&
+	    chmod(node_fd_path(n->fd).path, attr->st_mode & 07777) < 0)
+		err = -errno;
+	if (!err && to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
+		err = set_owner(n, attr, to_set);
+	return err;
+}
+
 static vcf_err_t truncate_plain(struct server *sv, struct node *n, const struct handle *h,
 				off_t size)
 {
@@ -162,11 +181,8 @@ static vcf_err_t apply(struct server *sv, struct node *n, const struct stat *att
 		err = set_size(sv, n, fi, attr->st_size);
 	if (!err && to_set & FUSE_SET_ATTR_SIZE && kills_set_ids())
 		err = ops_drop_set_ids(sv, n->id, n->fd);
-	if (!err && to_set & FUSE_SET_ATTR_MODE &&
-	    chmod(node_fd_path(n->fd).path, attr->st_mode & 07777) < 0)
-		err = -errno;
-	if (!err && to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
-		err = set_owner(n, attr, to_set);
+	if (!err)
+		err = set_rights(sv, n, attr, to_set);
 	if (!err && to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME |
 			      FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW))
 		err = set_times(n, attr, to_set);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fs/device.h"
 #include "fs/keyaudit.h"
 #include "fs/ops.h"
 #include "util/crashpoint.h"
@@ -64,7 +65,7 @@ static vcf_err_t open_direct(struct server *sv, const struct node *n, int flags,
 	if (fd < 0)
 		return fd;
 	h->direct_fd = fd;
-	h->align = direct_align(fd);
+	h->align = n->device ? device_align(fd) : direct_align(fd);
 	h->flags |= HANDLE_O_DIRECT;
 	return 0;
 }
@@ -107,6 +108,15 @@ static void leave_entry(struct server *sv, struct image_entry *e, const struct h
 		removal_finish(sv, deletion, node_reopen_fd(sv, h->fd, O_RDWR), data_off);
 }
 
+/* It is nobody else's from here on, and its image knows how large it is now. */
+static vcf_err_t settle_device(struct server *sv, struct node *n, struct image_entry *e)
+{
+	vcf_err_t err = device_claim(sv, e, n);
+	struct stat st;
+
+	return err ? err : node_attr(sv, n, &st);
+}
+
 /* The descriptors are open: makes the handle. */
 static vcf_err_t add_handle(struct server *sv, struct node *n, struct image_entry *e,
 			    struct handle *h, uint64_t *fh)
@@ -117,12 +127,16 @@ static vcf_err_t add_handle(struct server *sv, struct node *n, struct image_entr
 
 	if (fstat(h->fd, &st) < 0)
 		return -errno;
-	err = imagetable_opened(sv->images, e, n->id, st.st_nlink == 0, &direct);
+	err = imagetable_opened(sv->images, e, n->id, !n->device && st.st_nlink == 0,
+				&direct);
 	if (err)
 		return err;
 	if (direct)
 		h->flags |= HANDLE_DIRECT;
-	err = state_handle_add(sv->state, h, n, ops_slot(), fh);
+	if (n->device)
+		err = settle_device(sv, n, e);
+	if (!err)
+		err = state_handle_add(sv->state, h, n, ops_slot(), fh);
 	if (err)
 		leave_entry(sv, e, h);
 	else
@@ -183,11 +197,11 @@ static vcf_err_t open_node(struct server *sv, struct node *n, int fd,
 		describe_handle(before, fi);
 		return 0;
 	}
-	if (!S_ISREG(n->mode)) {
-		err = -EACCES; /* the kernel opens FIFOs and devices itself */
-	} else if (node_is_image(n)) {
+	if (node_is_image(n)) {
 		h.kind = HANDLE_IMAGE;
 		err = open_image(sv, n, &h, fi);
+	} else if (!S_ISREG(n->mode)) {
+		err = -EACCES; /* the kernel opens FIFOs and devices itself */
 	} else {
 		h.kind = HANDLE_PLAIN;
 		err = open_plain(sv, n, &h, fi);
@@ -246,7 +260,7 @@ static int create_backing(struct server *sv, fuse_req_t req, struct node *dir,
 	int fd, err;
 	bool again;
 
-	if (ops_taken(req, dir, name))
+	if (device_has_name(sv, dir, name) || ops_taken(req, dir, name))
 		return flags & O_EXCL ? -EEXIST : -EALREADY;
 	again = ops_intend();
 	ops_as_caller(req);
@@ -417,10 +431,14 @@ static vcf_err_t fallocate_image(struct server *sv, fuse_ino_t ino,
 				 const struct handle *h, int mode, off_t off, off_t len)
 {
 	struct image_entry *e = ops_entry(sv, h);
+	const struct node *n = state_node(sv->state, ino);
 	struct image_file f = ops_image_file(h);
 	vcf_err_t err = 0;
 
-	if (mode & FALLOC_FL_PUNCH_HOLE)
+	/* Of a device nothing can be promised; its zeros are written, there is no hole in nothing. */
+	if (n && n->device && !(mode & ~FALLOC_FL_KEEP_SIZE))
+		err = -EOPNOTSUPP;
+	else if (mode & FALLOC_FL_PUNCH_HOLE && !(n && n->device))
 		err = ops_need_key(sv, ino, e);
 	else
 		err = ops_need_header(sv, ino, e, false);
@@ -462,6 +480,20 @@ void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t le
 		ops_reply_err(req, err);
 }
 
+/* There is no image behind the handle: an empty file, or a device without a header, all data. */
+static off_t seek_nothing(struct server *sv, const struct node *n, const struct handle *h,
+			  off_t off, int whence)
+{
+	uint64_t plen = 0;
+	vcf_err_t err = n && n->device ? device_empty_len(sv, h->fd, &plen) : 0;
+
+	if (err)
+		return err;
+	if ((uint64_t)off >= plen)
+		return -ENXIO;
+	return whence == SEEK_DATA ? off : (off_t)plen;
+}
+
 static off_t seek(struct server *sv, fuse_ino_t ino, const struct handle *h, off_t off,
 		  int whence)
 {
@@ -476,7 +508,8 @@ static off_t seek(struct server *sv, fuse_ino_t ino, const struct handle *h, off
 		return err;
 	if (e)
 		return e->image ? image_seek(e->image, &f, (uint64_t)off, whence)
-				: -ENXIO;
+				: seek_nothing(sv, state_node(sv->state, ino), h, off,
+					       whence);
 	pos = lseek(h->fd, off, whence);
 	return pos < 0 ? -errno : pos;
 }
@@ -489,6 +522,14 @@ void ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 
 	if (!h)
 		return;
+	/*
+	 * The kernel asks without writing its dirty pages first: what lies there alone would be a
+	 * hole, and a copy would leave it out. ENOSYS: all is data up to the end, never asked again.
+	 */
+	if (ops_server(req)->cfg->writeback) {
+		ops_reply_err(req, -ENOSYS);
+		return;
+	}
 	pos = seek(ops_server(req), ino, h, off, whence);
 	lock_assert_none();
 	if (pos == -EINPROGRESS)
@@ -507,6 +548,17 @@ static vcf_err_t touch(const struct node *n)
 	return utimensat(n->fd, "", ts, AT_EMPTY_PATH) < 0 ? -errno : 0;
 }
 
+/* To the size that it has, which may have grown below just now. */
+static vcf_err_t truncate_device(struct server *sv, struct node *n, uint64_t plen)
+{
+	struct stat st;
+	vcf_err_t err = node_attr(sv, n, &st);
+
+	if (err)
+		return err;
+	return (uint64_t)st.st_size == plen ? touch(n) : -EOPNOTSUPP;
+}
+
 vcf_err_t ops_image_truncate(struct server *sv, struct node *n, struct image_entry *e,
 			     const struct image_file *f, uint64_t plen)
 {
@@ -514,6 +566,8 @@ vcf_err_t ops_image_truncate(struct server *sv, struct node *n, struct image_ent
 	auto_close int fd = -1;
 	vcf_err_t err;
 
+	if (n->device)
+		return truncate_device(sv, n, plen);
 	/* An empty file needs no header to stay empty. */
 	err = imagetable_prepare(sv->images, e, n,
 				 plen ? IMAGE_NEED_HEADER : IMAGE_NEED_OPEN);

@@ -51,7 +51,7 @@ void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	       dev_t rdev)
 {
 	struct server *sv = ops_server(req);
-	struct node *dir = ops_dir(req, parent, name);
+	struct node *dir = ops_name_dir(req, parent, name);
 	bool again;
 	int rc;
 
@@ -74,7 +74,7 @@ void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 
 void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
-	struct node *dir = ops_dir(req, parent, name);
+	struct node *dir = ops_name_dir(req, parent, name);
 	bool again;
 
 	if (!dir || !may_make(req, dir, name, &again))
@@ -85,7 +85,7 @@ void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 
 void ops_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
 {
-	struct node *dir = ops_dir(req, parent, name);
+	struct node *dir = ops_name_dir(req, parent, name);
 	bool again;
 
 	if (!dir || !may_make(req, dir, name, &again))
@@ -96,7 +96,7 @@ void ops_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char
 
 void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct node *dir = ops_dir(req, parent, name);
+	struct node *dir = ops_name_dir(req, parent, name);
 	vcf_err_t err;
 	bool again;
 
@@ -115,6 +115,8 @@ static vcf_err_t link_node(struct server *sv, struct node *n, struct node *dir,
 	vcf_err_t err = state_path(sv->state, n, from);
 	bool again;
 
+	if (n->device)
+		return -EPERM;
 	if (!err)
 		err = state_child_path(sv->state, dir, newname, to);
 	if (!err && S_ISREG(n->mode))
@@ -138,7 +140,7 @@ void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *
 {
 	struct server *sv = ops_server(req);
 	struct node *n = ops_node(req, ino);
-	struct node *dir = n ? ops_dir(req, newparent, newname) : NULL;
+	struct node *dir = n ? ops_name_dir(req, newparent, newname) : NULL;
 	struct fuse_entry_param e;
 	vcf_err_t err;
 
@@ -339,8 +341,8 @@ static vcf_err_t rename_names(struct server *sv, struct node *dir, const char *n
 void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
 		const char *newname, unsigned int flags)
 {
-	struct node *dir = ops_dir(req, parent, name);
-	struct node *newdir = dir ? ops_dir(req, newparent, newname) : NULL;
+	struct node *dir = ops_name_dir(req, parent, name);
+	struct node *newdir = dir ? ops_name_dir(req, newparent, newname) : NULL;
 
 	if (!newdir)
 		return;

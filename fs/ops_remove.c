@@ -196,6 +196,8 @@ static vcf_err_t note_new(struct removal *r, const char *path,
 
 	if (fstatat(r->fd, "", &st, AT_EMPTY_PATH) < 0)
 		return -errno;
+	if (S_ISBLK(st.st_mode)) /* whose name is the configuration's; it is never wiped */
+		return 0;
 	/* Who took the name may have seen the whole header, and may be wiping it now. */
 	if (st.st_nlink || deletion_find(r->sv->deletions, uuid, &id) == 0)
 		return 0;
@@ -252,7 +254,7 @@ static vcf_err_t unlink_locked(struct removal *removal, struct server *sv,
 void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct server *sv = ops_server(req);
-	struct node *dir = ops_dir(req, parent, name);
+	struct node *dir = ops_name_dir(req, parent, name);
 	struct removal removal = {.fd = -1};
 	vcf_err_t err;
 

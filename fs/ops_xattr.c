@@ -14,9 +14,16 @@
 /* The node of a request; NULL: answered. The kernel remembers ENOSYS and does not ask again. */
 static struct node *xattr_node(fuse_req_t req, fuse_ino_t ino)
 {
-	if (ops_server(req)->cfg->xattr)
-		return ops_node(req, ino);
-	ops_reply_err(req, -ENOSYS);
+	struct node *n;
+
+	if (!ops_server(req)->cfg->xattr) {
+		ops_reply_err(req, -ENOSYS);
+		return NULL;
+	}
+	n = ops_node(req, ino);
+	if (!n || !n->device)
+		return n;
+	ops_reply_err(req, -EOPNOTSUPP); /* those of the device node are the system's */
 	return NULL;
 }
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "fs/config_compare.h"
+#include "fs/device.h"
 #include "fs/keyaudit.h"
 #include "fs/keyset.h"
 #include "fs/treescan.h"
@@ -89,6 +90,34 @@ static vcf_err_t compare_files(struct server *sv, const struct rules *fresh)
 	return c.cnt ? -EPERM : 0;
 }
 
+/* Devices that stay belong to whom they did. */
+static vcf_err_t compare_devices(struct server *sv, const struct config *cfg,
+				 const struct rules *fresh)
+{
+	char was[TOKEN_CONTEXT_MAX + 1], is[TOKEN_CONTEXT_MAX + 1];
+
+	for (size_t i = 0; i < cfg->device_cnt; i++) {
+		const char *name = cfg->devices[i]->device_name;
+
+		rules_context(sv->rules, name, was);
+		rules_context(fresh, name, is);
+		if (strcmp(was, is) == 0 || !config_device(sv->cfg, name))
+			continue;
+		log_err("[device %s]: belongs to instance '%s' and would belong to '%s'",
+			name, was, is);
+		return -EPERM;
+	}
+	return device_check_reload(sv, cfg);
+}
+
+static vcf_err_t compare_all(struct server *sv, const struct config *cfg,
+			     const struct rules *fresh)
+{
+	vcf_err_t err = compare_devices(sv, cfg, fresh);
+
+	return err ? err : compare_files(sv, fresh);
+}
+
 /* --- the steps --- */
 
 static vcf_err_t check_fixed(const struct config *old, const struct config *fresh)
@@ -150,7 +179,7 @@ static vcf_err_t commit(struct server *sv, struct config *cfg, struct rules *rul
 static vcf_err_t commit_rules(struct server *sv, struct config *cfg, struct rules *rules)
 {
 	SCOPED_WRLOCK(&sv->names_lock);
-	vcf_err_t err = compare_files(sv, rules);
+	vcf_err_t err = compare_all(sv, cfg, rules);
 
 	return err ? err : commit(sv, cfg, rules);
 }
@@ -173,10 +202,11 @@ static vcf_err_t apply(struct server *sv, struct config *cfg)
 	auto_rules struct rules *rules = NULL;
 	vcf_err_t err = check_fixed(sv->cfg, cfg);
 
-	if (!err && !config_same_rules(sv->cfg, cfg)) {
+	if (!err &&
+	    (!config_same_rules(sv->cfg, cfg) || !config_same_devices(sv->cfg, cfg))) {
 		err = config_make_rules(cfg, &rules);
 		if (!err)
-			err = compare_files(sv, rules);
+			err = compare_all(sv, cfg, rules);
 	}
 	if (!err)
 		err = apply_keys(sv, cfg, rules);

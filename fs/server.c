@@ -24,6 +24,7 @@
 #include "crypto/kdf.h"
 #include "fs/async.h"
 #include "fs/deferred.h"
+#include "fs/device.h"
 #include "fs/imagetable.h"
 #include "fs/keyaudit.h"
 #include "fs/keyset.h"
@@ -144,10 +145,14 @@ static vcf_err_t settle_headers(struct server *sv)
 static vcf_err_t settle_tree(struct server *sv, const struct server_params *p)
 {
 	struct linked l = {0};
-	vcf_err_t err = settle_headers(sv);
+	vcf_err_t err = device_check_names(sv, sv->cfg);
 
 	if (!err)
-		err = linked_scan(&l, sv->rootfd, sv->rules, p->with_plaintext);
+		err = settle_headers(sv);
+	if (!err)
+		device_settle(sv);
+	if (!err)
+		err = linked_scan(&l, sv, p->with_plaintext);
 
 	if (!err && l.plaintext_cnt && !p->with_plaintext) {
 		log_err("plaintext under encrypt rules, %zu in all: move it aside and "
@@ -367,6 +372,7 @@ vcf_err_t server_new(struct server **out, const struct server_params *p)
 	pthread_mutex_init(&sv->stream_in_lock, NULL);
 	pthread_mutex_init(&sv->stream_out_lock, NULL);
 	mutex_init(&sv->tree_lock, RANK_TREE);
+	mutex_init(&sv->device_lock, RANK_DEVICE);
 	mutex_init(&sv->walk_lock, RANK_WALK);
 	rwlock_init(&sv->names_lock, RANK_NAMES);
 	sem_init(&sv->ending, 0, 0);
@@ -439,6 +445,7 @@ void server_free(struct server *sv)
 		session_free(sv->session, true);
 	sem_destroy(&sv->ending);
 	mutex_fini(&sv->walk_lock);
+	mutex_fini(&sv->device_lock);
 	mutex_fini(&sv->tree_lock);
 	rwlock_fini(&sv->names_lock);
 	pthread_mutex_destroy(&sv->stream_in_lock);

@@ -115,9 +115,10 @@ struct server {
 	struct journal *journal;
 	struct promoter *promote;
 	struct deletion_queue
-		*deletions;	/* of the default service; also by keyset_deletions() */
-	struct mutex tree_lock; /* unlink, rename and the journal's steps around them */
-	struct mutex walk_lock; /* one walk for the containers at a time */
+		*deletions;	  /* of the default service; also by keyset_deletions() */
+	struct mutex tree_lock;	  /* unlink, rename and the journal's steps around them */
+	struct mutex device_lock; /* records of devices, and their claims */
+	struct mutex walk_lock;	  /* one walk for the containers at a time */
 	struct linked_moves
 		*moves; /* (tree_lock) during a walk: what it may have missed */
 	struct fuse_session *se;

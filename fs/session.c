@@ -31,6 +31,7 @@ static const struct {
 	{SESSION_IMAGES_MAX, sizeof(struct session_image)},
 	{SESSION_NODES_MAX, sizeof(struct node)},
 	{SESSION_HANDLES_MAX, sizeof(struct handle)},
+	{SESSION_DEVICES_MAX, sizeof(struct session_device)},
 };
 enum { TABLE_CNT = sizeof(tables) / sizeof(tables[0]) };
 _Static_assert(TABLE_CNT == sizeof(((struct session_head *)0)->lens) / sizeof(uint32_t),
@@ -68,6 +69,7 @@ static void set_places(struct session *s, void *map)
 	s->images = (void *)at[4];
 	s->nodes = (void *)at[5];
 	s->handles = (void *)at[6];
+	s->devices = (void *)at[7];
 }
 
 static vcf_err_t map_tables(struct session *s, int fd)

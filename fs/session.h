@@ -41,7 +41,7 @@
 #include "util/err.h"
 
 #ifndef VCF_SESSION_VERSION /* a test builds a program with another one */
-#define VCF_SESSION_VERSION 2
+#define VCF_SESSION_VERSION 3
 #endif
 
 enum {
@@ -60,6 +60,8 @@ enum {
 	SESSION_IMAGES_MAX = 4096, /* keys */
 	SESSION_NODES_MAX = 1 << 20,
 	SESSION_HANDLES_MAX = 1 << 18,
+	SESSION_DEVICES_MAX = 1024,
+	SESSION_DEVICE_NAME = 48,
 	SESSION_KEEPER_FDS_MAX = 16,
 	SESSION_MAX_IO = 1024 * 1024, /* libfuse 3.14's largest max_write */
 	SESSION_PAGE_LEN = 4096,
@@ -84,8 +86,8 @@ struct node {
 	uint32_t gen;	     /* of the slot: counts its uses, also while it is free */
 	uint32_t parent; /* (l) slot of the folder last seen to hold it; root: itself */
 	uint32_t refs;	 /* (l) children whose `parent` this is, and handles; made anew */
-	uint32_t mode;	 /* (c) S_IFMT part */
-	uint32_t reserved;
+	uint32_t mode;	 /* (c) S_IFMT part of the inode behind it */
+	uint32_t device; /* (c) number of its session_device, from 1 on; 0: it is none */
 	uint64_t nlookup;  /* (l) */
 	uint64_t dev, ino; /* (c) */
 	uint64_t
@@ -118,6 +120,14 @@ struct handle {
 };
 _Static_assert(sizeof(struct handle) == 40, "part of SESSION_VERSION");
 
+/* A block device that appears as a file: what that shows. */
+struct session_device {
+	_Atomic uint32_t used; /* 0: this one and those behind it are free */
+	_Atomic uint32_t mode, uid, gid;
+	char name[SESSION_DEVICE_NAME];
+};
+_Static_assert(sizeof(struct session_device) == 64, "part of SESSION_VERSION");
+
 /* An unlocked image: the record of the same number in the key table has its key. */
 struct session_image {
 	_Atomic uint32_t generation; /* that of the key; 0: free */
@@ -130,7 +140,10 @@ struct session_image {
 	 */
 	_Atomic uint64_t grow_from;
 	_Atomic uint64_t nodeid;
-	/* Never fsync'ed but in a replay: the kernel tells each open file of an error once. -1: none */
+	/*
+	 * Never fsync'ed but in a replay: the kernel tells each open file of an error once. -1: none.
+	 * Of a device: it also claims that (device.h).
+	 */
 	_Atomic int32_t sentinel_fd;
 	uint32_t escrow; /* as in image_entry */
 	_Atomic uint64_t bytes_read, bytes_written;
@@ -212,7 +225,7 @@ enum session_fd {
 struct session_head {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t lens[7];	     /* of the records: another layout is refused */
+	uint32_t lens[8];	     /* of the records: another layout is refused */
 	_Atomic uint32_t generation; /* of the server that was started last */
 	_Atomic uint32_t serving;    /* the last one that began to serve; 0: none did */
 	_Atomic uint32_t deaths;     /* ends of servers that nobody asked for */
@@ -253,6 +266,7 @@ struct session {
 	struct session_image *images;
 	struct node *nodes;
 	struct handle *handles;
+	struct session_device *devices;
 	unsigned char *buffers; /* area (b), NULL until session_map_buffers() */
 };
 

@@ -13,6 +13,7 @@
 #include "crypto/keyservice.h"
 #include "crypto/reserve.h"
 #include "fs/deferred.h"
+#include "fs/device_config.h"
 #include "fs/history.h"
 #include "fs/imagetable.h"
 #include "fs/jsonlines.h"
@@ -55,6 +56,27 @@ static void add_image(void *arg, const struct image_entry *e)
 	json_put_number(o, "bytes_read", e->record->bytes_read);
 	json_put_number(o, "bytes_written", e->record->bytes_written);
 	json_object_array_add(arg, o);
+}
+
+static int add_device(void *arg, const struct device_look *l)
+{
+	static const char *const kinds[] = {"empty", "container", "foreign", "damaged"};
+	struct json_object *o = json_object_new_object();
+
+	json_put_text(o, "name", l->name);
+	json_put_text(o, "device", l->path);
+	json_put_text(o, "kind", l->err ? "absent" : kinds[l->peek.kind]);
+	return json_object_array_add(arg, o);
+}
+
+/* Each is looked at: one that is not there keeps secrets from being destroyed. */
+static struct json_object *devices(const struct config *cfg)
+{
+	struct json_object *all = json_object_new_array();
+
+	if (device_each(cfg, add_device, all))
+		log_dbg("status: no memory");
+	return all;
 }
 
 static struct json_object *key_service(const struct keyset *s)
@@ -243,6 +265,7 @@ static struct json_object *describe(const struct status_socket *s)
 	json_object_object_add(o, "escrow", escrow(sv));
 	imagetable_each(sv->images, add_image, images);
 	json_object_object_add(o, "images", images);
+	json_object_object_add(o, "devices", devices(sv->cfg));
 	return o;
 }
 

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "fs/async.h"
+#include "fs/device.h"
 #include "fs/ops.h"
 #include "util/io.h"
 #include "util/log.h"
@@ -36,13 +37,33 @@ static void log_failure(const struct transfer *t, const struct image_entry *e,
 		(long long)t->off, strerror(-err));
 }
 
+/* No header: P = 0, or a device on which nothing was written yet, of zeros. */
+static ssize_t read_nothing(const struct transfer *t)
+{
+	const struct node *n = state_node(t->sv->state, t->ino);
+	uint64_t plen = 0;
+	size_t len = t->len;
+	vcf_err_t err = n && n->device ? device_empty_len(t->sv, t->h->fd, &plen) : 0;
+
+	if (err)
+		return err;
+	if (t->off >= plen)
+		return 0;
+	if (len > plen - t->off)
+		len = (size_t)(plen - t->off);
+	memset(t->w->io.buf, 0, len);
+	return (ssize_t)len;
+}
+
 static ssize_t read_image(const struct transfer *t, void **data)
 {
 	struct image_entry *e = ops_entry(t->sv, t->h);
 	struct image_file f = ops_image_file(t->h);
 	ssize_t n = misaligned(t) ? -EINVAL : ops_need_key(t->sv, t->ino, e);
 
-	if (n || !e->image) /* no header: P = 0 */
+	if (!n && !e->image)
+		return read_nothing(t);
+	if (n)
 		return n;
 	if (async_read(t->w, e, &f, t->len, t->off))
 		return -EINPROGRESS;

@@ -117,6 +117,27 @@ vcf_err_t io_read_all(int fd, size_t max, char **out)
 	return -ENOMEM;
 }
 
+bool io_is_device(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISBLK(st.st_mode);
+}
+
+vcf_err_t io_file_len(int fd, uint64_t *len)
+{
+	struct stat st;
+	off_t end;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	end = S_ISBLK(st.st_mode) ? lseek(fd, 0, SEEK_END) : st.st_size;
+	if (end < 0)
+		return -errno;
+	*len = (uint64_t)end;
+	return 0;
+}
+
 bool io_is_zero(const void *buf, size_t len)
 {
 	const unsigned char *p = buf;

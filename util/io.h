@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "util/err.h"
@@ -32,6 +33,12 @@ NODISCARD vcf_err_t io_read_all(int fd, size_t max, char **out);
  * not, -ENOTDIR, -errno. For files that somebody could otherwise exchange.
  */
 NODISCARD vcf_err_t io_check_folder_of(const char *path);
+
+/* The length of a regular file or a block device, for which fstat(2) says 0. -errno. */
+NODISCARD vcf_err_t io_file_len(int fd, uint64_t *len);
+
+/* Does the descriptor (also an O_PATH one) lead to a block device? */
+bool io_is_device(int fd);
 
 /* True if all len bytes are zero. */
 bool io_is_zero(const void *buf, size_t len);

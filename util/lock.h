@@ -18,6 +18,7 @@ enum lock_rank {
 	RANK_WALK = 3,	       /*     server.walk_lock: one walk of the tree at a time */
 	RANK_NAMES = 5,	       /*     server.names_lock (rw): which files there are */
 	RANK_TREE = 10,	       /*     unlink, rename, and the journal's steps */
+	RANK_DEVICE = 15,      /*     server.device_lock: devices and their claims */
 	RANK_IMAGE_TABLE = 20, /* (m) imagetable.lock: the set of images in use */
 	RANK_IMAGE_STATE = 30, /* (m) image_entry.state_lock: key state, waiters */
 	RANK_IMAGE_SIZE = 40,  /*     image.size_lock (rw): the plaintext size */

@@ -28,6 +28,8 @@ done
 declare -A excused=(
 	[init-saved]="before the mount serves: walk.sh"
 	[confirm-added]="a command of an operator: keys.sh"
+	[device-filled]="needs a block device: device.sh"
+	[device-claimed]="likewise"
 )
 
 check_names() {

@@ -76,7 +76,7 @@ check() { # FORMAT ARGUMENT...
 	shift
 	# shellcheck disable=SC2046  # as above
 	"$CRASH/powercheck" -n "$replays" -s "$seed" -m "$every" ${only:+-o "$only"} "$@" \
-		"$REC" "$R" "$VMCRYPTFS" mount -f "${options[@]}" $(format_options "$format") \
+		"$REC" "$R" "$VMCRYPTFS" mount -f "${SWITCHES[@]}" "${options[@]}" $(format_options "$format") \
 		"$R/conf"
 }
 

@@ -129,11 +129,12 @@ serving_or_dead() { serving || [ -s "$W/daemon.rc" ]; }
 # The daemon of a mount that may die at any moment. The mount of a dead one stays behind.
 start() { # [CRASH-POINT]
 	rm -f "$W/daemon.pid" "$W/daemon.rc"
+	vcf_switches
 	(
 		trap - EXIT
 		[ -z "${1:-}" ] || export VCF_CRASH=$1 VCF_CRASH_ALL=1
 		rc=0
-		"$VMCRYPTFS" mount -f "${options[@]}" "$CONF" >>"$LOG" 2>&1 &
+		"$VMCRYPTFS" mount -f "${SWITCHES[@]}" "${options[@]}" "$CONF" >>"$LOG" 2>&1 &
 		echo $! >"$W/daemon.pid"
 		wait $! 2>/dev/null || rc=$?
 		echo $rc >"$W/daemon.rc"

@@ -17,6 +17,7 @@
 # Exit status: 0 passed, 77 skipped with a reason, anything else failed.
 # Environment: VMCRYPTFS the program; VCF_BUILD the build folder; VCF_TMPDIR where test folders
 # go (a file system with O_DIRECT and xattrs; default /var/tmp); VCF_KEEP=1 keeps them;
+# VCF_SWITCHES settings for each mount that the test does not make itself (tests/switches);
 # CI=true makes a skip a failure unless tests/ci-may-skip names the test.
 set -euo pipefail
 umask 022
@@ -30,7 +31,7 @@ PATH=$PATH:/usr/sbin:/sbin
 export LC_ALL=C
 
 W='' KEYS='' MNT='' BACK='' LOG='' CONF='' HELPER='' VCF_PID=''
-EXPECTED_LOG=() REQUIRED_LOG=() VCF_WRAP=() AT_EXIT=()
+EXPECTED_LOG=() REQUIRED_LOG=() VCF_WRAP=() AT_EXIT=() SWITCHES=()
 
 ok() { echo "ok: $*"; }
 
@@ -159,6 +160,31 @@ helper_calls() { grep -c "^$1" "$HELPER/calls" 2>/dev/null || true; } # PREFIX
 
 vcf_config() { cat >>"$CONF"; } # appends standard input to the configuration
 
+switch_excepted() { # SETTING
+	local word setting test why
+
+	while read -r word setting test why; do
+		# shellcheck disable=SC2053  # a pattern
+		if [ "$word" = except ] && [[ $1 == $setting ]] && [ "$test" = "$NAME" ]; then
+			echo "without $1: $why"
+			return 0
+		fi
+	done <"$VCF_SRC/tests/switches"
+	return 1
+}
+
+# SWITCHES: mount options of VCF_SWITCHES, in front of the test's own; what its configuration has wins.
+vcf_switches() {
+	local setting option
+
+	SWITCHES=()
+	for setting in ${VCF_SWITCHES:-}; do
+		option=${setting#*.}
+		grep -qE "^${option%%=*} *=" "$CONF" || switch_excepted "$setting" ||
+			SWITCHES+=(-o "$setting")
+	done
+}
+
 is_mounted() { grep -qF " $MNT " /proc/self/mountinfo; } # also when nobody serves it
 
 mounted_or_gone() { is_mounted || ! kill -0 "$VCF_PID"; }
@@ -171,9 +197,10 @@ vcf_mount() { # [MOUNT-OPTION...]
 
 vcf_try_mount() {
 	rm -f "$W/daemon.pid" "$W/daemon.rc"
+	vcf_switches
 	(
 		trap - EXIT
-		"${VCF_WRAP[@]}" "$VMCRYPTFS" mount -f "$@" "$CONF" >>"$LOG" 2>&1 &
+		"${VCF_WRAP[@]}" "$VMCRYPTFS" mount -f "${SWITCHES[@]}" "$@" "$CONF" >>"$LOG" 2>&1 &
 		echo $! >"$W/daemon.pid"
 		rc=0
 		wait $! || rc=$?

@@ -78,6 +78,10 @@ static const struct {
 	{"vault.address=x", NULL, false, "[vault]"},
 	{"service gold.helper=file", NULL, false, "[service gold]"},
 	{"service gold.directory=/g", NULL, false, "[service gold]"},
+	{"device a.path=/dev/x", NULL, false, "[device a]"},
+	{"device a.owner=0:0", NULL, false, "[device a]"},
+	{"device a.mode=0660", NULL, false, "[device a]"},
+	{"device a.discard=yes", NULL, false, "[device a]"},
 };
 
 START_TEST(differences)
@@ -111,7 +115,8 @@ START_TEST(whole_table)
 		char want[64];
 		bool found = o->type == CONFIG_RULE;
 
-		snprintf(want, sizeof(want), "%s.%s=", o->section, o->name);
+		snprintf(want, sizeof(want), "%s%s.%s=", o->section,
+			 strcmp(o->section, "device") == 0 ? " a" : "", o->name);
 		for (int r = 0; r < ROWS(rows); r++)
 			found |= strncmp(rows[r].setting, want, strlen(want)) == 0;
 		ck_assert_msg(found, "no row for %s", want);

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "crypto/container.h"
+#include "crypto/container_parts.h"
 #include "crypto/luks_disk.h"
 #include "tests/unit/luks_edit.h"
 #include "tests/unit/made.h"
@@ -201,6 +202,64 @@ START_TEST(unfinished_creation_is_replaced)
 	ck_assert_int_eq(io_pread_full(fd, now, CONTAINER_DATA_OFF, 0),
 			 CONTAINER_DATA_OFF);
 	ck_assert_mem_eq(now, made[_i].header, CONTAINER_DATA_OFF);
+}
+END_TEST
+
+/* A file in a device's place: fixed size, data of somebody else's behind the header. */
+static int device_file(void)
+{
+	int fd = unit_tmpfile();
+
+	ck_assert_int_eq(ftruncate(fd, 2 * CONTAINER_DATA_OFF), 0);
+	ck_assert_int_eq(io_pwrite_full(fd, "old", 3, CONTAINER_DATA_OFF), 0);
+	return fd;
+}
+
+static enum peek_kind device_kind(int fd)
+{
+	struct peek peek;
+
+	ck_assert_int_eq(size_peek_device(&peek, fd, 2 * CONTAINER_DATA_OFF), 0);
+	return peek.kind;
+}
+
+static vcf_err_t expect_unfinished_device(void *arg)
+{
+	ck_assert_int_eq(device_kind(*(int *)arg), PEEK_EMPTY);
+	return 0;
+}
+
+START_TEST(device_creation)
+{
+	auto_container struct container *c = NULL;
+	auto_free unsigned char *now = malloc(CONTAINER_DATA_OFF);
+	auto_close int fd = device_file();
+	char old[3];
+
+	/* One that was cut short before leaves remains. */
+	ck_assert_int_eq(container_write_device(made[_i].c, fd, fail_with_enospc, NULL),
+			 -ENOSPC);
+	ck_assert_int_eq(device_kind(fd), PEEK_EMPTY);
+	ck_assert_int_eq(io_pread_full(fd, now, CONTAINER_DATA_OFF, 0),
+			 CONTAINER_DATA_OFF);
+	ck_assert(io_is_zero(now, CONTAINER_DATA_OFF));
+	ck_assert_int_eq(io_pwrite_full(fd, CREATION_MARK, sizeof(CREATION_MARK), 0), 0);
+	ck_assert_int_eq(io_pwrite_full(fd, "remains", 7, CONTAINER_DATA_OFF - 4096), 0);
+	ck_assert_int_eq(
+		container_write_device(made[_i].c, fd, expect_unfinished_device, &fd), 0);
+	ck_assert_int_eq(device_kind(fd), PEEK_CONTAINER);
+	ck_assert_int_eq(io_pread_full(fd, now, CONTAINER_DATA_OFF, 0),
+			 CONTAINER_DATA_OFF);
+	ck_assert_mem_eq(now, made[_i].header, CONTAINER_DATA_OFF);
+	ck_assert_int_eq(container_load(&c, fd, "device", NULL), 0);
+	ck_assert_int_eq(io_pread_full(fd, old, 3, CONTAINER_DATA_OFF), 3);
+	ck_assert_mem_eq(old, "old", 3);
+	ck_assert_int_eq(container_write_device(made[_i].c, fd, NULL, NULL), -EEXIST);
+	/* The first page of a new volume is zeroed, an old container's second copy is still there. */
+	memset(now, 0, 4096);
+	ck_assert_int_eq(io_pwrite_full(fd, now, 4096, 0), 0);
+	ck_assert_int_eq(device_kind(fd), PEEK_PLAINTEXT);
+	ck_assert_int_eq(container_write_device(made[_i].c, fd, NULL, NULL), -EEXIST);
 }
 END_TEST
 
@@ -500,6 +559,7 @@ Suite *unit_suite(void)
 	tcase_add_test(t, bad_parameters);
 	tcase_add_test(t, keys_are_random);
 	tcase_add_loop_test(t, header_is_sparse, 0, MADE_TWIN);
+	tcase_add_loop_test(t, device_creation, 0, MADE_TWIN);
 	tcase_add_loop_test(t, before_magic_is_called_in_time, 0, MADE_TWIN);
 	tcase_add_loop_test(t, failed_creation_leaves_nothing, 0, MADE_TWIN);
 	tcase_add_loop_test(t, unfinished_creation_is_replaced, 0, MADE_TWIN);

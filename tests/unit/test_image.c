@@ -543,13 +543,24 @@ START_TEST(device)
 	ck_assert_uint_eq(image_size(rig.im), 5 * s);
 	ck_assert_int_eq(rig_write(&rig, bytes, 5 * (size_t)s, 0), 0);
 	rig_expect(&rig, bytes, 5 * (size_t)s, 0);
-	ck_assert_int_eq(rig_write(&rig, bytes, 2, 5 * s - 1), -EOPNOTSUPP);
+	ck_assert_int_eq(rig_write(&rig, bytes, 2, 5 * s - 1), -ENOSPC);
 	ck_assert_int_eq(rig_truncate(&rig, s), -EOPNOTSUPP);
 	ck_assert_int_eq(rig_truncate(&rig, 6 * (uint64_t)s), -EOPNOTSUPP);
 	ck_assert_int_eq(rig_fallocate(&rig, 0, 0, 6 * (uint64_t)s), -EOPNOTSUPP);
 	ck_assert_uint_eq(image_size(rig.im), 5 * s);
 	ck_assert_uint_eq(rig_clen(&rig), RIG_DATA_OFF + 5 * s + 100);
 	rig_expect(&rig, bytes, 5 * (size_t)s, 0);
+	/* It was made larger below; all of it is data. */
+	ck_assert_int_eq(ftruncate(rig.f.fd, RIG_DATA_OFF + 7 * s), 0);
+	ck_assert_int_eq(image_measured(rig.im, RIG_DATA_OFF + 7 * s), 0);
+	ck_assert_uint_eq(image_size(rig.im), 7 * s);
+	ck_assert_int_eq(rig_truncate(&rig, 7 * (uint64_t)s), 0);
+	ck_assert_int_eq(rig_write(&rig, bytes, s, 6 * (uint64_t)s), 0);
+	rig_expect(&rig, bytes, s, 6 * (uint64_t)s);
+	ck_assert_int_eq(image_seek(rig.im, &rig.f, 5 * (uint64_t)s, SEEK_DATA), 5 * s);
+	ck_assert_int_eq(image_seek(rig.im, &rig.f, 0, SEEK_HOLE), 7 * s);
+	ck_assert_int_eq(image_measured(rig.im, RIG_DATA_OFF - 1), -EBADMSG);
+	ck_assert_uint_eq(image_size(rig.im), 7 * s);
 	rig_fini(&rig);
 }
 END_TEST

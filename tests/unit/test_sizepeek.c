@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <endian.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "crypto/container.h"
+#include "crypto/container_parts.h"
 #include "crypto/luks2_copies.h"
 #include "crypto/luks_disk.h"
 #include "tests/unit/luks_edit.h"
 #include "tests/unit/made.h"
 #include "tests/unit/unit.h"
+#include "util/io.h"
 
 enum { D = CONTAINER_DATA_OFF };
 
@@ -67,6 +70,43 @@ START_TEST(unfinished_with_second_copy)
 	size_peek(&peek, hdr, CONTAINER_PEEK_LEN, D + 4096);
 	ck_assert_int_eq(peek.kind,
 			 PEEK_CONTAINER); /* it has data: the first copy is lost */
+}
+END_TEST
+
+/* What a device begins with, and one byte somewhere behind it. */
+static const struct {
+	const char *name;
+	const char *head;
+	size_t other; /* where a byte is that is not zero, 0: nowhere */
+	uint64_t size;
+	enum peek_kind want;
+} device_rows[] = {
+	{"zeros", "", 0, 4 * D, PEEK_EMPTY},
+	{"zeros, too small", "", 0, D, PEEK_PLAINTEXT},
+	{"something in the first page", "", 4095, 4 * D, PEEK_PLAINTEXT},
+	{"something behind it", "", 4096, 4 * D, PEEK_PLAINTEXT},
+	{"something at the header's end", "", D - 1, 4 * D, PEEK_PLAINTEXT},
+	{"old data behind the header", "", D, 4 * D, PEEK_EMPTY},
+	{"a creation that was cut short", CREATION_MARK, 20000, 4 * D, PEEK_EMPTY},
+	{"some text", "vmcryptfs: a container", 0, 4 * D, PEEK_PLAINTEXT},
+	{"a magic", "LUKS\xba\xbe", 0, 4 * D, PEEK_DAMAGED},
+};
+
+START_TEST(devices)
+{
+	auto_close int fd = unit_tmpfile();
+	struct peek peek;
+
+	ck_assert_int_eq(ftruncate(fd, (off_t)device_rows[_i].size), 0);
+	ck_assert_int_eq(io_pwrite_full(fd, device_rows[_i].head,
+					strlen(device_rows[_i].head) + 1, 0),
+			 0);
+	if (device_rows[_i].other)
+		ck_assert_int_eq(io_pwrite_full(fd, "x", 1, (off_t)device_rows[_i].other),
+				 0);
+	ck_assert_int_eq(size_peek_device(&peek, fd, device_rows[_i].size), 0);
+	ck_assert_msg(peek.kind == device_rows[_i].want, "%s: %d", device_rows[_i].name,
+		      (int)peek.kind);
 }
 END_TEST
 
@@ -226,6 +266,7 @@ Suite *unit_suite(void)
 	tcase_add_unchecked_fixture(t, made_setup, made_teardown);
 	tcase_add_loop_test(t, others, 0, ROWS(other_rows));
 	tcase_add_test(t, unfinished_with_second_copy);
+	tcase_add_loop_test(t, devices, 0, ROWS(device_rows));
 	tcase_add_loop_test(t, containers, 0, MADE_TWIN);
 	tcase_add_loop_test(t, short_buffers, 0, MADE_TWIN);
 	tcase_add_loop_test(t, luks2_geometry, 0, ROWS(luks2_rows));
