@@ -63,13 +63,17 @@ if [ "$(id -u)" = 0 ] && "$VCF_BUILD/tests/func/holdmm" $$ 1 >/dev/null 2>&1; th
 	kill -0 $holder 2>/dev/null || fail "a successor waits although no transfer was under way"
 	ok "whoever reads a dead server's memory stops nobody where nothing was under way"
 	wait $holder || fail "holdmm failed"
-	queue -k 12 -t "$MNT/held" >"$W/out" 2>&1 &
-	load=$!
-	sleep 0.5
-	kill_held 700
-	wait $holder || fail "holdmm failed"
-	wait $load || fail "a program noticed: $(cat "$W/out")"
-	vcf_status_get 's["stall_ms"]["max"]' >"$W/stall"
+	# The load is between two transfers at times, and then nobody has to wait.
+	for ((i = 0; i < 5; i++)); do
+		queue -k 4 -t "$MNT/held" >"$W/out" 2>&1 &
+		load=$!
+		sleep 0.5
+		kill_held 700
+		wait $holder || fail "holdmm failed"
+		wait $load || fail "a program noticed: $(cat "$W/out")"
+		vcf_status_get 's["stall_ms"]["max"]' >"$W/stall"
+		! awk '{ exit !($1 > 400) }' "$W/stall" || break
+	done
 	awk '{ exit !($1 > 400) }' "$W/stall" || fail "a successor after $(cat "$W/stall") ms"
 	ok "a successor waits while the dead server's transfers could go on ($(cat "$W/stall") ms)"
 fi
