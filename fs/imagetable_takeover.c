@@ -34,14 +34,9 @@ static void take_handle(void *arg, struct handle *h, struct node *n)
 static vcf_err_t file_len(struct imagetable *t, const struct node *n, uint64_t *len)
 {
 	auto_close int fd = -1;
-	struct stat st;
 
-	if (!n->device) {
-		if (fstatat(n->fd, "", &st, AT_EMPTY_PATH) < 0)
-			return -errno;
-		*len = (uint64_t)st.st_size;
-		return 0;
-	}
+	if (!n->device)
+		return io_file_len(n->fd, len);
 	fd = node_reopen(t->sv, n, O_RDONLY);
 	return fd < 0 ? fd : io_file_len(fd, len);
 }
