@@ -90,8 +90,8 @@ NODISCARD vcf_err_t container_write_device(const struct container *c, int fd,
  * -EBADMSG  a LUKS header that the allow-list refuses, a damaged one, or no valid token;
  *           a line that says why is logged, starting with `name`
  *
- * A header with one good copy of two, or with an older one, is mended in memory; *mended
- * tells (may be NULL). Write it back with container_write_mended() under the image's
+ * A header with one good copy of two, or with an older one, is mended in memory, and so is a
+ * torn one of LUKS1 (luks1_pages.h); *mended tells (may be NULL). Write it back with container_write_mended() under the image's
  * lock: it writes only the copy that differs. Of two tokens the later generation counts.
  */
 NODISCARD vcf_err_t container_load(struct container **out, int fd, const char *name,

@@ -159,6 +159,16 @@ vcf_err_t container_write_new(const struct container *c, int fd,
  * Devices
  */
 
+/* With what follows it in the page, so that no part of the page's last write can be missed. */
+static vcf_err_t put_marked(int fd, const unsigned char *first_page)
+{
+	unsigned char page[PAGE_LEN] __attribute__((aligned(4096))) = CREATION_MARK;
+
+	memcpy(page + LUKS_SECTOR_LEN, first_page + LUKS_SECTOR_LEN,
+	       PAGE_LEN - LUKS_SECTOR_LEN);
+	return io_pwrite_full(fd, page, sizeof(page), 0);
+}
+
 static vcf_err_t put_mark(int fd)
 {
 	unsigned char page[PAGE_LEN] __attribute__((aligned(4096))) = CREATION_MARK;
@@ -216,6 +226,8 @@ vcf_err_t container_write_device(const struct container *c, int fd,
 	CRASHPOINT("create-room");
 	err = io_pwrite_full(fd, c->hdr + PAGE_LEN,
 			     (size_t)c->subject.data_off - PAGE_LEN, PAGE_LEN);
+	if (!err)
+		err = put_marked(fd, c->hdr);
 	err = complete_header(c, fd, err, before_magic, arg);
 	if (err)
 		zero_header(fd, c->subject.data_off);
@@ -223,17 +235,17 @@ vcf_err_t container_write_device(const struct container *c, int fd,
 }
 
 /* Writes one copy of the metadata if the file's differs. */
-static vcf_err_t write_copy(const struct container *c, int fd, size_t off)
+static vcf_err_t write_copy(const struct container *c, int fd, size_t off, size_t len)
 {
 	unsigned char now[LUKS2_HDR_LEN] __attribute__((aligned(4096)));
-	ssize_t n = io_pread_full(fd, now, sizeof(now), (off_t)off);
+	ssize_t n = io_pread_full(fd, now, len, (off_t)off);
 	vcf_err_t err;
 
 	if (n < 0)
 		return (vcf_err_t)n;
-	if ((size_t)n == sizeof(now) && memcmp(now, c->hdr + off, sizeof(now)) == 0)
+	if ((size_t)n == len && memcmp(now, c->hdr + off, len) == 0)
 		return 0; /* the good copy is never put at risk */
-	err = io_pwrite_full(fd, c->hdr + off, LUKS2_HDR_LEN, (off_t)off);
+	err = io_pwrite_full(fd, c->hdr + off, len, (off_t)off);
 	return err ? err : sync_data(fd);
 }
 
@@ -242,11 +254,11 @@ vcf_err_t container_write_mended(const struct container *c, int fd)
 	vcf_err_t err;
 
 	if (c->subject.format != FORMAT_LUKS2)
-		return 0; /* LUKS1 has one copy */
-	err = write_copy(c, fd, LUKS2_HDR_LEN);
+		return write_copy(c, fd, 0, LUKS1_TOKEN_END);
+	err = write_copy(c, fd, LUKS2_HDR_LEN, LUKS2_HDR_LEN);
 	CRASHPOINT("mend-half");
 	if (!err)
-		err = write_copy(c, fd, 0);
+		err = write_copy(c, fd, 0, LUKS2_HDR_LEN);
 	CRASHPOINT("mend-done");
 	return err;
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "crypto/container_parts.h"
+#include "crypto/luks1_pages.h"
 #include "crypto/luks2_copies.h"
 #include "util/io.h"
 #include "util/log.h"
@@ -57,9 +58,17 @@ static const char *judge(struct container *c)
 	return luks2 ? container_judge_luks2(c) : container_judge_luks1(c);
 }
 
+/* The uuid stays what the peek has read. */
+static bool mend(struct container *c)
+{
+	return c->subject.format == FORMAT_LUKS2
+		       ? luks2_mend(c->hdr)
+		       : luks1_mend(c->hdr, c->subject.data_off);
+}
+
 vcf_err_t container_check(struct container *c, const char *name, bool *mended)
 {
-	bool changed = c->subject.format == FORMAT_LUKS2 && luks2_mend(c->hdr);
+	bool changed = mend(c);
 	vcf_err_t err = container_attach(c);
 	const char *why;
 

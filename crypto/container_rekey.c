@@ -21,6 +21,7 @@ void container_rekey_free(struct rekey *r)
 	if (!r)
 		return;
 	free(r->old_head);
+	free(r->kept);
 	free(r);
 }
 
@@ -107,6 +108,40 @@ static bool fill_token(struct token *t, const struct rekey_params *p, int slot)
 	return token_valid(t);
 }
 
+static bool in_kept(const struct container *c, const struct rekey_area *a)
+{
+	return a->off + a->len > c->subject.data_off - LUKS1_KEPT_LEN;
+}
+
+/*
+ * LUKS1 only: no key slot, the old one neither, lies where both first pages are kept. Ours end 28 KiB
+ * before the data; those of qemu-img at the data, of which the last one is hardly ever in use.
+ */
+static bool kept_is_free(const struct rekey *r, const struct container *c)
+{
+	struct rekey_area a;
+
+	if (in_kept(c, &r->old_area))
+		return false;
+	for (int i = 0; i < KEYSLOTS_MAX; i++) {
+		if (crypt_keyslot_status(c->cd, i) == CRYPT_SLOT_INACTIVE)
+			continue;
+		if (rekey_slot_area(c, i, &a) || in_kept(c, &a))
+			return false;
+	}
+	return true;
+}
+
+static vcf_err_t keep_pages(struct rekey *r, const struct container *c)
+{
+	if (c->subject.format == FORMAT_LUKS2)
+		return 0;
+	if (!kept_is_free(r, c))
+		return -ENOSPC;
+	r->kept = malloc(LUKS1_KEPT_LEN);
+	return r->kept && luks1_keep(r->kept, r->old_head, c->hdr) ? 0 : -ENOMEM;
+}
+
 static vcf_err_t change(struct rekey *r, struct container *c,
 			const struct rekey_params *p)
 {
@@ -184,6 +219,8 @@ vcf_err_t container_rekey(struct rekey **out, struct container *c,
 		err = change(r, c, p);
 	if (!err)
 		err = verify(c, p->secret, name);
+	if (!err)
+		err = keep_pages(r, c);
 	if (err) {
 		log_err("%s: cannot make a header with another secret: %s %s", name,
 			strerror(-err), c->error);

@@ -13,7 +13,8 @@
  * To the file (container_write_rekeyed), S = fdatasync:
  *
  *   LUKS2  new slot's area | S | note | second header | S | first header | S | old area
- *   LUKS1  new slot's area | S | note | first 4096 bytes              | S | old area
+ *   LUKS1  new slot's area | S | both first pages, kept | S | note
+ *          | first 4096 bytes | S | old area | kept pages
  *
  *   crash                        the file opens with   the journal's note of the new secret
  *   before "note"                old                   unused: back into the reserve
@@ -26,8 +27,10 @@
  *   before the old area is       new                   closed; container_wipe_unused() at the
  *   overwritten                                        next open finds the rest
  *
- * `note` is the caller's (reserve_using()). The page is the unit that is not torn: a LUKS1
- * header has only one.
+ *   in the first 4096 bytes      the one that uuid    as the uuid says: the next open mends the
+ *   of LUKS1                     is of                page from the kept ones (luks1_pages.h)
+ *
+ * `note` is the caller's (reserve_using()). A sector of 512 bytes is what is not torn.
  */
 #ifndef VCF_CRYPTO_CONTAINER_REKEY_H
 #define VCF_CRYPTO_CONTAINER_REKEY_H
@@ -47,7 +50,8 @@ struct rekey_params {
 /*
  * Changes an unlocked container in memory; its generation rises by one. On error the
  * container is of no use any more. The rekey keeps a pointer to the container.
- * -EINVAL not unlocked, or bad parameters; -ENOSPC no key slot is free; -ENOMEM;
+ * -EINVAL not unlocked, or bad parameters; -ENOSPC no key slot is free, or of LUKS1 the last one is in
+ * use where the first pages are to be kept; -ENOMEM;
  * -EIO libcryptsetup failed, -EBADMSG the outcome is not what was wanted (both logged).
  */
 NODISCARD vcf_err_t container_rekey(struct rekey **out, struct container *c,

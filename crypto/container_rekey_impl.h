@@ -5,6 +5,7 @@
 
 #include "crypto/container_parts.h"
 #include "crypto/container_rekey.h"
+#include "crypto/luks1_pages.h"
 
 enum { REKEY_PAGE = 4096 };
 
@@ -16,6 +17,7 @@ struct rekey {
 	const struct container *c;
 	unsigned char *old_head; /* the file's first rekey_head_len() bytes */
 	struct rekey_area old_area, new_area;
+	unsigned char *kept; /* LUKS1: LUKS1_KEPT_LEN bytes (luks1_pages.h); else NULL */
 };
 
 /* All that is no key slot's area: both copies of LUKS2, the one of LUKS1. */

@@ -45,6 +45,19 @@ static vcf_err_t put(const struct rekey *r, const struct rekey_io *io, uint64_t 
 	return err ? err : io->sync(io->arg);
 }
 
+/* What mends the only page of LUKS1, should the power fail while it is written. */
+static vcf_err_t put_kept(const struct rekey *r, const struct rekey_io *io)
+{
+	vcf_err_t err = 0;
+
+	if (r->kept)
+		err = io->write(io->arg, r->kept, LUKS1_KEPT_LEN,
+				r->c->subject.data_off - LUKS1_KEPT_LEN);
+	if (r->kept && !err)
+		err = io->sync(io->arg);
+	return err;
+}
+
 /* The bytes that were there before. */
 static vcf_err_t put_back(const struct rekey *r, const struct rekey_io *io, uint64_t off,
 			  size_t len)
@@ -98,6 +111,9 @@ static vcf_err_t write_all(const struct rekey *r, const struct rekey_io *io,
 	vcf_err_t err = put(r, io, r->new_area.off, r->new_area.len);
 
 	CRASHPOINT("rekey-slot");
+	if (!err)
+		err = put_kept(r, io);
+	CRASHPOINT("rekey-kept");
 	if (!err && note)
 		err = note(arg);
 	CRASHPOINT("rekey-noted");
@@ -108,6 +124,9 @@ static vcf_err_t write_all(const struct rekey *r, const struct rekey_io *io,
 	CRASHPOINT("rekey-headers");
 	if (!err)
 		err = wipe_area(io, r->old_area.off, r->old_area.len);
+	if (!err && r->kept)
+		io->punch(io->arg, r->c->subject.data_off - LUKS1_KEPT_LEN,
+			  LUKS1_KEPT_LEN);
 	CRASHPOINT("rekey-wiped");
 	return err;
 }

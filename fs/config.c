@@ -278,6 +278,33 @@ vcf_err_t config_new(struct config **out)
 	return 0;
 }
 
+static vcf_err_t set_option_at(struct config *c, const struct config_option *o,
+			       const char *name, const char *value, const char *where)
+{
+	struct reason why = {""};
+	vcf_err_t err = set_option(c, o, value, &why);
+
+	if (err == -EINVAL)
+		log_err("%s: %s = %s: %s", where, name, value, why.text);
+	return err;
+}
+
+/* A further configuration at the end of an array of them. */
+static vcf_err_t add_config(struct config ***all, size_t *cnt, struct config **out)
+{
+	struct config **larger = reallocarray(*all, *cnt + 1, sizeof(*larger));
+	vcf_err_t err;
+
+	if (!larger)
+		return -ENOMEM;
+	*all = larger;
+	err = config_new(&larger[*cnt]);
+	if (err)
+		return err;
+	*out = larger[(*cnt)++];
+	return 0;
+}
+
 /* --- names ------------------------------------------------------------------------- */
 
 /* Levenshtein's distance, for names of at most 31 characters; 99 for longer ones. */
@@ -407,27 +434,11 @@ const struct config *config_service(const struct config *c, const char *name)
 	return NULL;
 }
 
-static vcf_err_t add_service(struct config *c, const char *name, struct config **out)
-{
-	auto_config struct config *s = NULL;
-	struct config **all = reallocarray(c->services, c->service_cnt + 1, sizeof(*all));
-	vcf_err_t err;
-
-	if (!all)
-		return -ENOMEM;
-	c->services = all;
-	err = config_new(&s);
-	if (err)
-		return err;
-	TEXT_CUT(s->service_name, name);
-	*out = s;
-	all[c->service_cnt++] = STEAL_PTR(&s);
-	return 0;
-}
-
 static vcf_err_t find_service(struct config *c, const char *name, const char *where,
 			      struct config **out)
 {
+	vcf_err_t err;
+
 	if (!token_service_valid(name) || strcmp(name, CONFIG_SERVICE_DEFAULT) == 0) {
 		log_err("%s: [service %.64s]: %s", where, name,
 			token_service_valid(name)
@@ -445,14 +456,16 @@ static vcf_err_t find_service(struct config *c, const char *name, const char *wh
 		log_err("%s: [service %s]: these are too many services", where, name);
 		return -EINVAL;
 	}
-	return add_service(c, name, out);
+	err = add_config(&c->services, &c->service_cnt, out);
+	if (!err)
+		TEXT_CUT((*out)->service_name, name);
+	return err;
 }
 
 static vcf_err_t assign_service(struct config *c, const char *section, const char *name,
 				const char *value, const char *where)
 {
 	const struct config_option *o = config_find("key-service", name);
-	struct reason why = {""};
 	struct config *s = NULL;
 	vcf_err_t err = find_service(c, config_section_service(section), where, &s);
 
@@ -460,10 +473,7 @@ static vcf_err_t assign_service(struct config *c, const char *section, const cha
 		return err;
 	if (!o)
 		return set_helper_option(s, section, name, value);
-	err = set_option(s, o, value, &why);
-	if (err == -EINVAL)
-		log_err("%s: %s = %s: %s", where, name, value, why.text);
-	return err;
+	return set_option_at(s, o, name, value, where);
 }
 
 /* --- devices ----------------------------------------------------------------------- */
@@ -491,27 +501,11 @@ const struct config *config_device(const struct config *c, const char *name)
 	return find_device(c, name);
 }
 
-static vcf_err_t add_device(struct config *c, const char *name, struct config **out)
-{
-	auto_config struct config *d = NULL;
-	struct config **all = reallocarray(c->devices, c->device_cnt + 1, sizeof(*all));
-	vcf_err_t err;
-
-	if (!all)
-		return -ENOMEM;
-	c->devices = all;
-	err = config_new(&d);
-	if (err)
-		return err;
-	TEXT_CUT(d->device_name, name);
-	*out = d;
-	all[c->device_cnt++] = STEAL_PTR(&d);
-	return 0;
-}
-
 static vcf_err_t get_device(struct config *c, const char *name, const char *where,
 			    struct config **out)
 {
+	vcf_err_t err;
+
 	*out = find_device(c, name);
 	if (*out)
 		return 0;
@@ -525,14 +519,16 @@ static vcf_err_t get_device(struct config *c, const char *name, const char *wher
 		log_err("%s: [device %s]: these are too many devices", where, name);
 		return -EINVAL;
 	}
-	return add_device(c, name, out);
+	err = add_config(&c->devices, &c->device_cnt, out);
+	if (!err)
+		TEXT_CUT((*out)->device_name, name);
+	return err;
 }
 
 static vcf_err_t assign_device(struct config *c, const char *section, const char *name,
 			       const char *value, const char *where)
 {
 	const struct config_option *o = config_find("device", name);
-	struct reason why = {""};
 	struct config *d = NULL;
 	vcf_err_t err = get_device(c, config_section_device(section), where, &d);
 
@@ -542,10 +538,7 @@ static vcf_err_t assign_device(struct config *c, const char *section, const char
 		log_unknown(where, "device", name);
 		return -EINVAL;
 	}
-	err = set_option(d, o, value, &why);
-	if (err == -EINVAL)
-		log_err("%s: %s = %s: %s", where, name, value, why.text);
-	return err;
+	return set_option_at(d, o, name, value, where);
 }
 
 /* --- any option -------------------------------------------------------------------- */
@@ -560,8 +553,6 @@ vcf_err_t config_assign(struct config *c, const char *section, const char *name,
 			const char *value, const char *where)
 {
 	const struct config_option *o = config_find(section, name);
-	struct reason why = {""};
-	vcf_err_t err;
 
 	if ((!is_name(section) && !has_name_in_it(section)) || !is_name(name)) {
 		/* Not printed: "secret BASE64==" without its '=' is a name to the parser.
@@ -584,10 +575,7 @@ vcf_err_t config_assign(struct config *c, const char *section, const char *name,
 		log_unknown(where, section, name);
 		return -EINVAL;
 	}
-	err = set_option(c, o, value, &why);
-	if (err == -EINVAL)
-		log_err("%s: %s = %s: %s", where, name, value, why.text);
-	return err;
+	return set_option_at(c, o, name, value, where);
 }
 
 vcf_err_t config_set(struct config *c, const char *assignment)

@@ -134,15 +134,20 @@ static void list_sections(struct list *l, const struct config *a, const struct c
 	}
 }
 
-/* The [service NAME] sections of a that b has not, or (other) has otherwise. */
+/* A section of its own that the other configuration has not, or (other) has otherwise. */
+static bool differs(const struct config *s, const struct config *t, bool other)
+{
+	return !t || (other && config_digest(s) != config_digest(t));
+}
+
+/* The [service NAME] sections of a that differ in b. */
 static void list_services(struct list *l, const struct config *a, const struct config *b,
 			  bool other)
 {
 	for (size_t i = 0; i < a->service_cnt; i++) {
 		const struct config *s = a->services[i];
-		const struct config *t = config_service(b, s->service_name);
 
-		if (!t || (other && config_digest(s) != config_digest(t)))
+		if (differs(s, config_service(b, s->service_name), other))
 			add_name(l, "[service ", s->service_name, "]");
 	}
 }
@@ -153,9 +158,8 @@ static void list_devices(struct list *l, const struct config *a, const struct co
 {
 	for (size_t i = 0; i < a->device_cnt; i++) {
 		const struct config *s = a->devices[i];
-		const struct config *t = config_device(b, s->device_name);
 
-		if (!t || (other && config_digest(s) != config_digest(t)))
+		if (differs(s, config_device(b, s->device_name), other))
 			add_name(l, "[device ", s->device_name, "]");
 	}
 }

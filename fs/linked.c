@@ -112,11 +112,14 @@ struct walk {
 	void *arg;
 };
 
-static vcf_err_t load_header_of(int fd, const char *path, struct container **c)
+static vcf_err_t load_header(int fd, const char *path, struct container **c)
 {
-	auto_free unsigned char *hdr = calloc(1, CONTAINER_PEEK_LEN);
+	auto_free unsigned char *hdr = NULL;
 	ssize_t n;
 
+	if (fd < 0)
+		return fd;
+	hdr = calloc(1, CONTAINER_PEEK_LEN);
 	if (!hdr)
 		return -ENOMEM;
 	n = io_pread_full(fd, hdr, CONTAINER_PEEK_LEN, 0);
@@ -124,12 +127,11 @@ static vcf_err_t load_header_of(int fd, const char *path, struct container **c)
 		     : container_load_saved(c, hdr, CONTAINER_PEEK_LEN, path);
 }
 
-static vcf_err_t load_header(int rootfd, const char *path, struct container **c)
+static int open_file(const struct walk *w, const char *path)
 {
-	auto_close int fd =
-		openat(rootfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	int fd = openat(w->rootfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 
-	return fd < 0 ? -errno : load_header_of(fd, path, c);
+	return fd < 0 ? -errno : fd;
 }
 
 static vcf_err_t look_at(const struct walk *w, const char *path,
@@ -138,11 +140,24 @@ static vcf_err_t look_at(const struct walk *w, const char *path,
 	return w->look(w->arg, path, container_subject(c)->uuid, container_token(c));
 }
 
-static int walk_file(void *arg, const struct treescan_file *f)
+/* What a peek took for a container; fd: open, or the error of that. */
+static vcf_err_t look_at_peeked(const struct walk *w, const char *path,
+				const struct peek *p, int fd)
 {
 	auto_container struct container *c = NULL;
-	const struct walk *w = arg;
 	unsigned char uuid[UUID_LEN];
+
+	if (load_header(fd, path, &c) == 0)
+		return look_at(w, path, c);
+	if (uuid_parse(p->uuid_text, uuid) == 0)
+		return w->look(w->arg, path, uuid, NULL);
+	return 0;
+}
+
+static int walk_file(void *arg, const struct treescan_file *f)
+{
+	const struct walk *w = arg;
+	auto_close int fd = -1;
 
 	if (w->sv && w->sv->stopping)
 		return -ECANCELED;
@@ -155,19 +170,14 @@ static int walk_file(void *arg, const struct treescan_file *f)
 		return 0;
 	if (f->peek.kind != PEEK_CONTAINER)
 		return w->look(w->arg, f->path, NULL, NULL);
-	if (load_header(w->rootfd, f->path, &c) == 0)
-		return look_at(w, f->path, c);
-	if (uuid_parse(f->peek.uuid_text, uuid) == 0)
-		return w->look(w->arg, f->path, uuid, NULL);
-	return 0;
+	fd = open_file(w, f->path);
+	return look_at_peeked(w, f->path, &f->peek, fd);
 }
 
 /* One that is not there now may be a container: nothing is said of its secret as long as it is so. */
 static int walk_device(void *arg, const struct device_look *d)
 {
-	auto_container struct container *c = NULL;
 	const struct walk *w = arg;
-	unsigned char uuid[UUID_LEN];
 
 	if (d->err) {
 		log_warn("[device %s]: %s: %s", d->name, d->path, strerror(-d->err));
@@ -177,11 +187,7 @@ static int walk_device(void *arg, const struct device_look *d)
 		return 0;
 	if (d->peek.kind != PEEK_CONTAINER)
 		return w->look(w->arg, d->name, NULL, NULL);
-	if (load_header_of(d->fd, d->name, &c) == 0)
-		return look_at(w, d->name, c);
-	if (uuid_parse(d->peek.uuid_text, uuid) == 0)
-		return w->look(w->arg, d->name, uuid, NULL);
-	return 0;
+	return look_at_peeked(w, d->name, &d->peek, d->fd);
 }
 
 static vcf_err_t walk_all(struct walk *w, const struct config *cfg)
@@ -226,7 +232,8 @@ static char *next_move(struct server *sv, bool *again)
 static vcf_err_t walk_moved(const struct walk *w, const char *path)
 {
 	auto_container struct container *c = NULL;
-	vcf_err_t err = load_header(w->rootfd, path, &c);
+	auto_close int fd = open_file(w, path);
+	vcf_err_t err = load_header(fd, path, &c);
 
 	if (!err)
 		return look_at(w, path, c);

@@ -446,12 +446,13 @@ static vcf_err_t fallocate_image(struct server *sv, fuse_ino_t ino,
 	struct image_entry *e = ops_entry(sv, h);
 	const struct node *n = state_node(sv->state, ino);
 	struct image_file f = ops_image_file(h);
+	bool device = n && n->device;
 	vcf_err_t err = 0;
 
 	/* Of a device nothing can be promised; its zeros are written, there is no hole in nothing. */
-	if (n && n->device && !(mode & ~FALLOC_FL_KEEP_SIZE))
+	if (device && !(mode & ~FALLOC_FL_KEEP_SIZE))
 		err = -EOPNOTSUPP;
-	else if (mode & FALLOC_FL_PUNCH_HOLE && !(n && n->device))
+	else if (mode & FALLOC_FL_PUNCH_HOLE && !device)
 		err = ops_need_key(sv, ino, e);
 	else
 		err = ops_need_header(sv, ino, e, false);

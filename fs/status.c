@@ -60,7 +60,12 @@ static void add_image(void *arg, const struct image_entry *e)
 
 static int add_device(void *arg, const struct device_look *l)
 {
-	static const char *const kinds[] = {"empty", "container", "foreign", "damaged"};
+	static const char *const kinds[] = {
+		[PEEK_EMPTY] = "empty",
+		[PEEK_CONTAINER] = "container",
+		[PEEK_PLAINTEXT] = "foreign",
+		[PEEK_DAMAGED] = "damaged",
+	};
 	struct json_object *o = json_object_new_object();
 
 	json_put_text(o, "name", l->name);

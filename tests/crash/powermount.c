@@ -234,6 +234,7 @@ static void check_log(struct check *c)
 {
 	char path[1100], line[1024];
 	int mended = 0;
+	bool first;
 	FILE *log;
 
 	snprintf(path, sizeof(path), "%s/log", c->folder);
@@ -242,9 +243,8 @@ static void check_log(struct check *c)
 		die(path);
 	while (fgets(line, sizeof(line), log)) {
 		line[strcspn(line, "\n")] = '\0';
-		if (strstr(line, "one copy of the header was damaged"))
-			mended++;
-		if (strstr(line, " err: ") || (strstr(line, "damaged") && mended != 1))
+		first = strstr(line, "one copy of the header was damaged") && !mended++;
+		if (strstr(line, " err: ") || (strstr(line, "damaged") && !first))
 			violation(c, "the daemon says: %s", line);
 	}
 	fclose(log);

@@ -73,7 +73,7 @@ ok "a thin volume"
 # A server that dies in the middle of many writes.
 if command -v fio >/dev/null; then
 	fio --name=verify --filename="$MNT/moved" --rw=randwrite --bsrange=512-64k --size=32m \
-		--direct=1 --ioengine=libaio --iodepth=8 --verify=crc32c --output="$W/fio" &
+		--direct=1 --ioengine=libaio --iodepth=8 --verify=crc32c --verify_state_save=0 --output="$W/fio" &
 	fio=$!
 	sleep 0.7
 	kill -KILL "$(vcf_status_get "s['server_pid']")"

@@ -11,6 +11,8 @@
  *   -r  shell command that unmounts and mounts again, every -R operations (default 1000);
  *       all handles are closed before it
  *   -D  no direct I/O                      -M  no memory mapping
+ *   -W  the kernel has a write-back cache: it knows a size that the server has not heard of, and gives
+ *       a direct read beyond the server's end short. Such reads come after an fsync.
  *
  * Two handles on FILE are open at any time, each buffered or direct as chance has it, and
  * change places with new ones. The model is always buffered. Holes that SEEK_HOLE reports
@@ -41,7 +43,7 @@ struct handle {
 static struct {
 	uint64_t seed, ops, max_len, align, compare_every, remount_every;
 	const char *remount, *path, *model_path;
-	bool no_direct, no_mmap;
+	bool no_direct, no_mmap, writeback;
 } opt = {.ops = 10000,
 	 .max_len = 300000,
 	 .align = 4096,
@@ -197,9 +199,12 @@ static void check_size(void)
 
 static void compare_at(int fd, uint64_t off, size_t len)
 {
-	long long got = result(pread(fd, buf, len, (off_t)off));
-	long long want = result(pread(model, buf2, len, (off_t)off));
+	long long got, want;
 
+	if (opt.writeback && fcntl(fd, F_GETFL) & O_DIRECT && fsync(fd))
+		fail("fsync: %s", strerror(errno));
+	got = result(pread(fd, buf, len, (off_t)off));
+	want = result(pread(model, buf2, len, (off_t)off));
 	agree("pread", got, want);
 	if (got > 0)
 		agree_bytes(buf, buf2, (size_t)got, off);
@@ -417,7 +422,7 @@ static void usage(void)
 {
 	fprintf(stderr,
 		"usage: fsx [-s SEED] [-n OPS] [-l MAXLEN] [-a ALIGN] [-c EVERY]\n"
-		"           [-r COMMAND [-R EVERY]] [-D] [-M] FILE MODEL\n");
+		"           [-r COMMAND [-R EVERY]] [-D] [-M] [-W] FILE MODEL\n");
 	exit(2);
 }
 
@@ -436,7 +441,7 @@ static void parse_options(int argc, char **argv)
 	int c;
 
 	opt.seed = (uint64_t)time(NULL) * 1000 + (uint64_t)getpid() % 1000;
-	while ((c = getopt(argc, argv, "s:n:l:a:c:r:R:DM")) != -1) {
+	while ((c = getopt(argc, argv, "s:n:l:a:c:r:R:DMW")) != -1) {
 		switch (c) {
 		case 's':
 			opt.seed = number(optarg);
@@ -464,6 +469,9 @@ static void parse_options(int argc, char **argv)
 			break;
 		case 'M':
 			opt.no_mmap = true;
+			break;
+		case 'W':
+			opt.writeback = true;
 			break;
 		default:
 			usage();

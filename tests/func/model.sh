@@ -19,9 +19,11 @@ mkfifo "$W/ask" "$W/answer"
 ) 8<>"$W/ask" &
 remount="echo please >$W/ask && grep -q yes $W/answer"
 
+writeback=()
+[[ "${VCF_SWITCHES:-} $*" != *writeback=yes* ]] || writeback=(-W)
 a=$W/model
 "${FSX:-$VCF_BUILD/tests/func/fsx}" -n "$ops" ${FSX_SEED:+-s "$FSX_SEED"} -l 300001 \
-	-r "$remount" -R $((ops / 10 + 1)) "$MNT/f" "$a"
+	"${writeback[@]}" -r "$remount" -R $((ops / 10 + 1)) "$MNT/f" "$a"
 vcf_remount "$@"
 same "$a" "$MNT/f"
 ok "$ops operations"

@@ -7,6 +7,7 @@
  * Each has to open with exactly one of the two secrets, and the journal has to be able to tell
  * from the uuid which one that is.
  */
+#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 
 static const unsigned char new_uuid[UUID_LEN] = "another secret.";
 static struct secret *new_secret;
+static int mends; /* headers that a load had to mend */
 
 static void setup(void)
 {
@@ -64,11 +66,12 @@ static struct rekey *rekey(struct container *c)
 /* True: the new one; false: the old one. Anything else fails. */
 static bool which_secret(int fd, int kind)
 {
-	auto_container struct container *c = NULL;
+	auto_container struct container *c = NULL, *again = NULL;
 	const struct secret *right, *wrong;
-	bool is_new;
+	bool is_new, mended;
 
-	ck_assert_int_eq(container_load(&c, fd, "image", NULL), 0);
+	ck_assert_int_eq(container_load(&c, fd, "image", &mended), 0);
+	mends += mended;
 	is_new = memcmp(container_subject(c)->uuid, new_uuid, UUID_LEN) == 0;
 	right = is_new ? new_secret : made[kind].secret;
 	wrong = is_new ? made[kind].secret : new_secret;
@@ -78,6 +81,11 @@ static bool which_secret(int fd, int kind)
 	ck_assert_int_eq(container_unlock(c, right, "image"), 0);
 	ck_assert_mem_eq(container_volume_key(c), container_volume_key(made[kind].c),
 			 VOLUME_KEY_LEN);
+	ck_assert_int_eq(container_write_mended(c, fd), 0);
+	ck_assert_int_eq(container_load(&again, fd, "image", &mended), 0);
+	ck_assert(!mended);
+	ck_assert_mem_eq(container_subject(again)->uuid, container_subject(c)->uuid,
+			 UUID_LEN);
 	return is_new;
 }
 
@@ -229,13 +237,13 @@ END_TEST
 
 /* --- crashes --- */
 
-enum { WRITES_MAX = 8, SYNC = ~0u, PAGE = 4096 };
+enum { WRITES_MAX = 8, PAGE = 4096, SECTOR = 512, SLOT_ROOM = 63 * PAGE };
 
 struct step {
-	unsigned char *bytes; /* NULL: a sync, or a hole */
+	unsigned char *bytes; /* NULL: a sync */
 	size_t len;
 	uint64_t off;
-	bool sync;
+	bool sync, hole;
 };
 
 struct record {
@@ -273,7 +281,7 @@ static void record_punch(void *arg, uint64_t off, uint64_t len)
 {
 	struct step *s = next_step(arg);
 
-	*s = (struct step){.bytes = calloc(1, len), .len = len, .off = off};
+	*s = (struct step){.bytes = calloc(1, len), .len = len, .off = off, .hole = true};
 }
 
 static void free_record(struct record *rec)
@@ -310,25 +318,32 @@ static int file_after(const struct record *rec, int kind, int end)
 	return fd;
 }
 
-/* Of step i the pages in the mask. */
+/* What a crash may leave a part of: of a page that is overwritten its sectors. */
+static size_t unit_of(const struct step *s)
+{
+	return s->len <= PAGE ? SECTOR : PAGE;
+}
+
+/* Of step i the pages, or sectors, in the mask. */
 static bool after_crash(const struct record *rec, int kind, int i, uint64_t mask)
 {
 	auto_close int fd = file_after(rec, kind, i);
 	const struct step *s = &rec->steps[i];
+	const size_t unit = unit_of(s);
 
-	for (size_t page = 0; page * PAGE < s->len; page++) {
-		if (mask >> (page % 64) & 1)
-			apply(fd, s, page * PAGE, PAGE);
+	for (size_t at = 0; at * unit < s->len; at++) {
+		if (mask >> (at % 64) & 1)
+			apply(fd, s, at * unit, unit);
 	}
 	return which_secret(fd, kind);
 }
 
-/* Of a header's four pages every set; of a slot's 63 some by chance; of a sync none. */
+/* Of a header's four pages, or a page's eight sectors, every set; of a slot's 63 pages some by chance. */
 static int masks_of(const struct step *s)
 {
 	if (!s->bytes)
 		return 0;
-	return s->len <= PAGE ? 1 : s->len <= LUKS2_HDR_LEN ? 15 : 3;
+	return s->len <= PAGE ? 255 : s->len <= LUKS2_HDR_LEN ? 15 : 3;
 }
 
 static uint64_t mask_of(const struct step *s, int k, uint64_t *lot)
@@ -339,12 +354,13 @@ static uint64_t mask_of(const struct step *s, int k, uint64_t *lot)
 	return s->len <= LUKS2_HDR_LEN ? (uint64_t)k : *lot;
 }
 
-/* Between two syncs there is one write (the hole at the end apart): its pages may come in any order. */
+/* Between two syncs there is one write (holes apart): its pages may come in any order. */
 START_TEST(crash_anywhere)
 {
 	struct record rec = {.fail_at = -1};
 	enum rekey_outcome outcome;
 	bool was_new = false;
+	int mends_before = mends;
 	uint64_t lot = 88172645463325252ull;
 
 	ck_assert_int_eq(make_record(&rec, _i, &outcome), 0);
@@ -353,7 +369,7 @@ START_TEST(crash_anywhere)
 		const struct step *s = &rec.steps[i];
 
 		/* each write is durable before the next one */
-		ck_assert(!s->bytes || i == rec.cnt - 1 || rec.steps[i + 1].sync);
+		ck_assert(!s->bytes || s->hole || rec.steps[i + 1].sync);
 		for (int k = 0; k < masks_of(s); k++) {
 			uint64_t mask = mask_of(s, k, &lot);
 
@@ -363,7 +379,52 @@ START_TEST(crash_anywhere)
 		was_new |= after_crash(&rec, _i, i, UINT64_MAX);
 	}
 	ck_assert(was_new);
+	ck_assert_int_gt(mends, mends_before);
 	free_record(&rec);
+}
+END_TEST
+
+/* Pages kept for a replacement that did not come about do nothing to another one's first page. */
+START_TEST(kept_pages_of_another_time)
+{
+	struct record rec = {.fail_at = -1};
+	unsigned char page[LUKS1_TOKEN_END];
+	enum rekey_outcome outcome;
+	auto_close int fd = -1;
+	auto_container struct container *c = NULL;
+	bool mended;
+
+	ck_assert_int_eq(make_record(&rec, MADE_LUKS1, &outcome), 0);
+	fd = file_after(&rec, MADE_LUKS1, 4); /* slot, sync, kept pages, sync */
+	free_record(&rec);
+	/* a page that is neither of the two, though one of its sectors is */
+	memcpy(page, made[MADE_LUKS1].header, sizeof(page));
+	page[LUKS1_TOKEN_OFF + 3 * SECTOR] ^= 1;
+	ck_assert_int_eq(io_pwrite_full(fd, page, sizeof(page), 0), 0);
+	ck_assert_int_eq(container_load(&c, fd, "image", &mended), 0);
+	ck_assert(!mended);
+}
+END_TEST
+
+/* Where the last key slot ends at the data and is in use, the pages cannot be kept. */
+START_TEST(no_room_to_keep_pages)
+{
+	const uint64_t end = CONTAINER_DATA_OFF;
+	unsigned char hdr[LUKS1_TOKEN_END];
+	auto_close int fd = made_file(made[MADE_LUKS1].header, CONTAINER_DATA_OFF);
+	struct luks1_hdr_disk *disk = (struct luks1_hdr_disk *)hdr;
+	auto_container struct container *c = NULL;
+	struct rekey_params p = params_of(new_secret);
+	struct rekey *r = NULL;
+
+	memcpy(hdr, made[MADE_LUKS1].header, sizeof(hdr));
+	disk->slot[7] = disk->slot[0];
+	disk->slot[7].material_be =
+		htobe32((uint32_t)((end - SLOT_ROOM) / LUKS_SECTOR_LEN));
+	ck_assert_int_eq(io_pwrite_full(fd, hdr, sizeof(hdr), 0), 0);
+	c = load(fd, made[MADE_LUKS1].secret);
+	ck_assert_int_eq(container_rekey(&r, c, &p, "image"), -ENOSPC);
+	ck_assert_ptr_null(r);
 }
 END_TEST
 
@@ -446,6 +507,8 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(tc, file_changed, 0, MADE_TWIN);
 	tcase_add_loop_test(tc, note_refused, 0, MADE_TWIN);
 	tcase_add_loop_test(tc, crash_anywhere, 0, MADE_TWIN);
+	tcase_add_test(tc, kept_pages_of_another_time);
+	tcase_add_test(tc, no_room_to_keep_pages);
 	tcase_add_loop_test(tc, disk_fails, 0, MADE_TWIN);
 	tcase_add_loop_test(tc, remains_are_wiped, 0, MADE_TWIN);
 	tcase_add_loop_test(tc, others_are_left_alone, 0, MADE_TWIN);
