@@ -49,6 +49,8 @@ enum {
 	STOP_TICK_MS = 200,
 	HANG_TICK_MS = 5000,
 	HANG_START_MS = 30000,
+	READ_AHEAD_KIB =
+		1024, /* of one buffered reader: one request of the largest size */
 };
 
 static void tell_caller(struct keeper *k, int code)
@@ -133,6 +135,7 @@ static void on_ready(struct keeper *k)
 		return;
 	k->state = SERVING;
 	upgrade_listen(k);
+	mountpoint_read_ahead(k->p->cfg->mountpoint, READ_AHEAD_KIB);
 	log_info("%s mounted on %s", k->p->cfg->backing, k->p->cfg->mountpoint);
 	tell_caller(k, EXIT_OK);
 	if (!k->p->foreground)

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "util/cleanup.h"
 #include "util/hash.h"
 #include "util/log.h"
 
@@ -127,6 +128,33 @@ int mountpoint_is_ours(const char *path)
 	vcf_err_t err = each_mount(match_exact, &w);
 
 	return err ? err : w.ours;
+}
+
+static void match_number(void *arg, const struct mount_line *m)
+{
+	struct mount_line *w = arg;
+
+	if (strcmp(m->point, w->point) != 0)
+		return;
+	w->major = m->major;
+	w->minor = m->minor;
+	w->type = is_our_type(m) ? w->point : NULL; /* the last one is on top */
+}
+
+void mountpoint_read_ahead(const char *path, unsigned int kib)
+{
+	struct mount_line w = {.point = (char *)(uintptr_t)path};
+	char file[64], text[16];
+	auto_close int fd = -1;
+
+	if (each_mount(match_number, &w) || !w.type)
+		return;
+	snprintf(file, sizeof(file), "/sys/class/bdi/%u:%u/read_ahead_kb", w.major,
+		 w.minor);
+	snprintf(text, sizeof(text), "%u", kib);
+	fd = open(file, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		log_dbg("%s: %s", file, strerror(errno));
 }
 
 struct wanted_device {

@@ -26,6 +26,12 @@ NODISCARD int mountpoint_is_ours(const char *path);
 /* Is this the device number of one of our mounts? Likewise. */
 NODISCARD bool mountpoint_is_our_device(unsigned int major, unsigned int minor);
 
+/*
+ * Lets the kernel read so far ahead of buffered readers of the mount; its own limit for FUSE is
+ * 128 KiB, whatever FUSE_INIT is answered. Best effort (root, a writable /sys), after FUSE_INIT.
+ */
+void mountpoint_read_ahead(const char *path, unsigned int kib);
+
 /* Detaches a mount whose daemon is gone (every access gives ENOTCONN). -errno. */
 NODISCARD vcf_err_t mountpoint_clean_stale(const char *path);
 

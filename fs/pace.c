@@ -6,25 +6,46 @@ static unsigned int at_most(unsigned int a, unsigned int max)
 	return a < max ? a : max;
 }
 
-/* Half a sleep for each request: while some wait, nobody sleeps for want of them. */
-static unsigned int useful(const struct pace_limits *lim, const struct pace_load *load)
+/* What the workers used of what they could have, in per cent. */
+static unsigned int share(const struct pace_width *p, const struct pace_limits *lim,
+			  const struct pace_load *load)
 {
-	return load->slept * 2 >= load->taken ? lim->workers
-					      : at_most(lim->cpus, lim->workers);
+	return load->used / at_most(p->level, lim->cpus);
+}
+
+/* Half a sleep for each request: while some wait, nobody sleeps for want of them. */
+static unsigned int useful(const struct pace_width *p, const struct pace_limits *lim,
+			   const struct pace_load *load)
+{
+	bool sleep = load->slept * 2 >= load->taken &&
+		     share(p, lim, load) < PACE_SLEEP_PERCENT;
+
+	return sleep ? lim->workers : at_most(lim->cpus, lim->workers);
+}
+
+/* Readers are idle, or the processors are what more workers would wait for. */
+static bool has_spare(const struct pace_width *p, const struct pace_limits *lim,
+		      const struct pace_load *load)
+{
+	return p->level > PACE_BASE &&
+	       (load->reading > 0 ||
+		(p->level > lim->cpus && share(p, lim, load) > PACE_WORK_PERCENT));
 }
 
 unsigned int pace_width(struct pace_width *p, const struct pace_limits *lim,
 			const struct pace_load *load)
 {
-	if (load->reading == 0) {
-		unsigned int max = useful(lim, load);
+	if (has_spare(p, lim, load)) {
+		if (++p->spare >= PACE_SPARE_TICKS) {
+			p->spare = 0;
+			p->level--;
+		}
+	} else if (load->reading == 0) {
+		unsigned int max = useful(p, lim, load);
 
 		p->spare = 0;
 		if (load->queued && p->level < max)
 			p->level = at_most(2 * p->level, max);
-	} else if (p->level > PACE_BASE && ++p->spare >= PACE_SPARE_TICKS) {
-		p->spare = 0;
-		p->level--;
 	}
 	return p->level;
 }

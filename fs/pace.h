@@ -5,7 +5,9 @@
  * Width: how many workers serve. The kernel wakes those that read in turn, the one that has waited
  * longest first, so each worker more than needed makes caches colder and switches more frequent.
  * More are wanted when requests wait while nobody reads: as many as there are processors if the
- * workers compute, all if they sleep in the disk's I/O (or hang).
+ * workers compute, all if they sleep in the disk's I/O (or hang). Sleeping alone does not tell:
+ * writers of one file on tmpfs sleep for each other. So what counts is that they leave processors
+ * unused that they could have.
  *
  * Lone callers: one that waits for each request before it sends the next is best served by one
  * worker on its own processor, since neither has work while the other has: on another processor
@@ -27,7 +29,10 @@ enum {
 	PACE_BASE =
 		2, /* workers that serve at least, so that one reads while one is busy */
 	PACE_SPARE_TICKS =
-		16, /* one less after so many in a row that found readers idle */
+		16, /* one less after so many in a row that found one too many */
+	/* Per cent of the processors that the workers can have, used by them: */
+	PACE_SLEEP_PERCENT = 50, /* less: they sleep */
+	PACE_WORK_PERCENT = 75,	 /* more: they compute */
 };
 
 struct pace_width {
@@ -45,6 +50,7 @@ struct pace_load {
 	unsigned int reading; /* workers that wait for one now */
 	uint64_t taken;	      /* requests */
 	uint64_t slept;	      /* voluntary context switches */
+	unsigned int used;    /* processors that this process used, in per cent of one */
 };
 
 /* The width from now on; p->level is to be >= 1 at the first call. */

@@ -284,14 +284,37 @@ void turns_leave(struct worker *w, bool got)
 /* What it saw last. */
 struct seen {
 	uint64_t taken, slept;
+	uint64_t used_ns, at_ns;
 	unsigned int quiet; /* ticks */
 };
 
+/* Of all threads but this one, which sleeps once a tick. */
 static uint64_t count_slept(void)
 {
-	struct rusage ru;
+	struct rusage all, own;
 
-	return getrusage(RUSAGE_SELF, &ru) < 0 ? 0 : (uint64_t)ru.ru_nvcsw;
+	if (getrusage(RUSAGE_SELF, &all) < 0 || getrusage(RUSAGE_THREAD, &own) < 0)
+		return 0;
+	return (uint64_t)(all.ru_nvcsw - own.ru_nvcsw);
+}
+
+/* In per cent of one processor, since the last look. */
+static unsigned int count_used(struct seen *seen)
+{
+	uint64_t now_ns = clock_now_ns(), used_ns = clock_used_ns();
+	uint64_t used = used_ns - seen->used_ns, since = now_ns - seen->at_ns;
+
+	seen->used_ns = used_ns;
+	seen->at_ns = now_ns;
+	return since ? (unsigned int)(used * 100 / since) : 0;
+}
+
+static struct seen look(const struct turns *t)
+{
+	return (struct seen){.taken = count_taken(t),
+			     .slept = count_slept(),
+			     .used_ns = clock_used_ns(),
+			     .at_ns = clock_now_ns()};
 }
 
 /* A lone worker does not get on, or has nothing to do: it may run anywhere again. */
@@ -315,6 +338,7 @@ static void tick(struct turns *t, struct seen *seen)
 		.reading = count_reading(t),
 		.taken = count_taken(t) - seen->taken,
 		.slept = count_slept() - seen->slept,
+		.used = count_used(seen),
 	};
 
 	seen->taken += load.taken;
@@ -344,7 +368,7 @@ static int tick_ms(const struct turns *t, const struct seen *seen)
 /* All is idle, or those that are busy have been so for long and nobody waits. */
 static void watch(struct turns *t)
 {
-	struct seen seen = {.taken = count_taken(t), .slept = count_slept()};
+	struct seen seen = look(t);
 
 	while (!t->sv->stopping) {
 		const struct timespec pause = {.tv_nsec = tick_ms(t, &seen) * 1000000l};

@@ -33,6 +33,15 @@ static inline uint64_t clock_now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
+/* Nanoseconds of processor that this process has used, all of its threads. */
+static inline uint64_t clock_used_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
 /* Nanoseconds of CLOCK_REALTIME_COARSE: the clock that local file systems take for births. */
 static inline uint64_t clock_coarse_ns(void)
 {

@@ -47,3 +47,9 @@ ok "one file of 64 hex digits for each secret"
 rm "$MNT/disk" "$MNT/text" "$MNT/again"
 [ -z "$(ls -A "$BACK")" ] || fail "left below: $(ls -A "$BACK")"
 ok "removed"
+
+ahead=/sys/class/bdi/$(mountpoint -d "$MNT")/read_ahead_kb
+if [ -w "$ahead" ]; then
+	equal "read ahead, KiB" 1024 "$(cat "$ahead")"
+	ok "the kernel reads a megabyte ahead"
+fi

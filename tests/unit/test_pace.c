@@ -17,21 +17,29 @@ static const struct width_row {
 	struct pace_load load;
 	unsigned int want;
 } widths[] = {
-	{"nothing to do", 2, 1000, {false, 2, 0, 3}, 2},
-	{"one is busy, one reads", 2, 1000, {true, 1, 50, 50}, 2},
-	{"all are busy, nobody waits", 2, 1000, {false, 0, 50, 50}, 2},
-	{"busy with the processor", 2, 1, {true, 0, 400, 9}, 4},
-	{"no more of these than processors", 2, 50, {true, 0, 400, 9}, 4},
-	{"those who are there already stay", 9, 50, {true, 0, 400, 9}, 9},
-	{"busy with the disk", 2, 1, {true, 0, 20, 20}, 4},
-	{"busy with the disk, later", 2, 2, {true, 0, 20, 10}, 8},
-	{"busy with the disk, all", 2, 50, {true, 0, 20, 20}, 16},
-	{"they hang", 2, 3, {true, 0, 0, 0}, 16},
-	{"one worker alone may hang as well", 1, 4, {true, 0, 0, 0}, 16},
-	{"too many, but only just", 9, PACE_SPARE_TICKS - 1, {false, 3, 50, 50}, 9},
-	{"too many", 9, PACE_SPARE_TICKS, {false, 3, 50, 50}, 8},
-	{"far too many", 9, 1000, {false, 3, 50, 50}, 2},
-	{"one alone has no spare", 1, 1000, {false, 1, 50, 50}, 1},
+	{"nothing to do", 2, 1000, {false, 2, 0, 3, 0}, 2},
+	{"one is busy, one reads", 2, 1000, {true, 1, 50, 50, 50}, 2},
+	{"all are busy, nobody waits", 2, 1000, {false, 0, 50, 50, 10}, 2},
+	{"busy with the processor", 2, 1, {true, 0, 400, 9, 190}, 4},
+	{"no more of these than processors", 2, 50, {true, 0, 400, 9, 300}, 4},
+	{"waiting for the processor", 2, 50, {true, 0, 400, 9, 10}, 4},
+	{"busy, and each sleeps for a lock", 2, 50, {true, 0, 8, 12, 320}, 4},
+	{"two of them, each sleeps for a lock", 2, 1, {true, 0, 8, 12, 170}, 4},
+	{"those who are there already stay", 9, 50, {true, 0, 400, 9, 250}, 9},
+	{"unless they compute", 9, 50, {true, 0, 8, 12, 320}, 6},
+	{"down to the processors", 9, 1000, {true, 0, 8, 12, 320}, 4},
+	{"also if somebody reads", 9, 50, {true, 1, 8, 12, 320}, 6},
+	{"busy with the disk", 2, 1, {true, 0, 20, 20, 60}, 4},
+	{"busy with the disk, later", 2, 2, {true, 0, 20, 10, 60}, 8},
+	{"busy with the disk, all", 2, 50, {true, 0, 20, 20, 150}, 16},
+	{"a fast disk", 4, 50, {true, 0, 20, 20, 190}, 16},
+	{"a faster one than we are", 4, 50, {true, 0, 20, 20, 210}, 4},
+	{"they hang", 2, 3, {true, 0, 0, 0, 0}, 16},
+	{"one worker alone may hang as well", 1, 4, {true, 0, 0, 0, 0}, 16},
+	{"too many, but only just", 9, PACE_SPARE_TICKS - 1, {false, 3, 50, 50, 9}, 9},
+	{"too many", 9, PACE_SPARE_TICKS, {false, 3, 50, 50, 9}, 8},
+	{"far too many", 9, 1000, {false, 3, 50, 50, 9}, 2},
+	{"one alone has no spare", 1, 1000, {false, 1, 50, 50, 90}, 1},
 };
 
 START_TEST(width)
@@ -51,7 +59,7 @@ END_TEST
 START_TEST(few_workers)
 {
 	const struct pace_limits few = {.workers = 3, .cpus = 64};
-	const struct pace_load load[] = {{true, 0, 10, 10}, {true, 0, 10, 0}};
+	const struct pace_load load[] = {{true, 0, 10, 10, 0}, {true, 0, 10, 0, 200}};
 	struct pace_width p = {.level = 2};
 
 	for (int i = 0; i < 10; i++)
