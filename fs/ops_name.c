@@ -263,6 +263,10 @@ static vcf_err_t rename_sides(struct server *sv, struct side *from, struct side 
 	vcf_err_t err;
 
 	if (done_before(from, to, flags)) {
+		struct stat moved = to->st; /* both sides as they were before */
+
+		to->st = from->st;
+		from->st = moved;
 		if (ops_slot()->gone_ino)
 			removal_sync(to->dir);
 		return 0; /* takeover.c finishes what it replaced */
