@@ -57,6 +57,12 @@ void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 
 	if (!dir)
 		return;
+	if (S_ISBLK(mode) || S_ISCHR(mode)) {
+		ops_reply_err(
+			req,
+			-EPERM); /* the mount is nodev; a device node would lie there */
+		return;
+	}
 	if (!may_make(req, dir, name, &again))
 		return;
 	ops_as_caller(req);
