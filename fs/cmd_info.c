@@ -109,17 +109,21 @@ static vcf_err_t find_backing(const struct info_args *a, const char *name,
 
 static vcf_err_t read_info(struct info *i, const char *name)
 {
-	auto_close int fd = open(i->backing, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	auto_close int fd = -1;
+	char real[PATH_MAX]; /* a device's may be a link (LVM) */
 	struct geom g;
 	uint64_t len;
 	bool device;
 	vcf_err_t err;
 
-	if (fd < 0 || fstat(fd, &i->st) < 0)
+	if (!realpath(i->backing, real))
+		return -errno;
+	fd = io_open_file(AT_FDCWD, real, O_RDONLY | O_NONBLOCK, true);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &i->st) < 0)
 		return -errno;
 	device = S_ISBLK(i->st.st_mode);
-	if (!S_ISREG(i->st.st_mode) && !device)
-		return -EINVAL;
 	err = io_file_len(fd, &len);
 	if (err)
 		return err;

@@ -127,13 +127,6 @@ static vcf_err_t load_header(int fd, const char *path, struct container **c)
 		     : container_load_saved(c, hdr, CONTAINER_PEEK_LEN, path);
 }
 
-static int open_file(const struct walk *w, const char *path)
-{
-	int fd = openat(w->rootfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-
-	return fd < 0 ? -errno : fd;
-}
-
 static vcf_err_t look_at(const struct walk *w, const char *path,
 			 const struct container *c)
 {
@@ -170,7 +163,7 @@ static int walk_file(void *arg, const struct treescan_file *f)
 		return 0;
 	if (f->peek.kind != PEEK_CONTAINER)
 		return w->look(w->arg, f->path, NULL, NULL);
-	fd = open_file(w, f->path);
+	fd = io_open_file(w->rootfd, f->path, O_RDONLY | O_NONBLOCK, false);
 	return look_at_peeked(w, f->path, &f->peek, fd);
 }
 
@@ -232,9 +225,11 @@ static char *next_move(struct server *sv, bool *again)
 static vcf_err_t walk_moved(const struct walk *w, const char *path)
 {
 	auto_container struct container *c = NULL;
-	auto_close int fd = open_file(w, path);
+	auto_close int fd = io_open_file(w->rootfd, path, O_RDONLY | O_NONBLOCK, false);
 	vcf_err_t err = load_header(fd, path, &c);
 
+	if (fd == -EINVAL) /* a folder or the like */
+		return 0;
 	if (!err)
 		return look_at(w, path, c);
 	/* Gone, moved on (which was noted), no container. */

@@ -35,6 +35,7 @@
 #include "fs/nodelock.h"
 #include "fs/statusfile.h"
 #include "util/cleanup.h"
+#include "util/io.h"
 #include "util/log.h"
 #include "util/text.h"
 
@@ -56,14 +57,12 @@ enum carried { CARRIED_NO, CARRIED_YES, CARRIED_UNKNOWN };
  */
 static enum carried is_carried(const struct journal_entry *e)
 {
-	auto_close int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+	auto_close int fd = io_open_file(AT_FDCWD, e->path, O_RDONLY | O_NONBLOCK, true);
 	auto_container struct container *c = NULL;
 	struct stat st;
 	bool mended;
 
-	if (fd < 0 || fstat(fd, &st) < 0 ||
-	    (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) ||
-	    container_load(&c, fd, e->path, &mended))
+	if (fd < 0 || fstat(fd, &st) < 0 || container_load(&c, fd, e->path, &mended))
 		return CARRIED_UNKNOWN;
 	if (memcmp(container_subject(c)->uuid, e->uuid, UUID_LEN) == 0)
 		return fdatasync(fd) == 0 ? CARRIED_YES : CARRIED_UNKNOWN;
@@ -325,13 +324,15 @@ static vcf_err_t open_file(struct offline_file *f, const char *path, const char 
 		return -EXDEV;
 	if (stat(f->path, &st) < 0)
 		return -errno;
-	f->fd = open(f->path, (change ? O_RDWR : O_RDONLY) |
-				      (change && S_ISBLK(st.st_mode) ? O_EXCL : 0) |
-				      O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (f->fd < 0 || fstat(f->fd, &st) < 0)
+	f->fd = io_open_file(AT_FDCWD, f->path,
+			     (change ? O_RDWR : O_RDONLY) |
+				     (change && S_ISBLK(st.st_mode) ? O_EXCL : 0) |
+				     O_NONBLOCK,
+			     true);
+	if (f->fd < 0)
+		return f->fd;
+	if (fstat(f->fd, &st) < 0)
 		return -errno;
-	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return -EINVAL;
 	if (change && flock(f->fd, LOCK_EX | LOCK_NB) < 0)
 		return -errno;
 	err = change ? check_daemons(runtime, f->fd, &st) : 0;

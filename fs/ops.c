@@ -180,18 +180,20 @@ struct image_file ops_image_file(const struct handle *h)
 }
 
 /*
- * The kernel checked the caller's rights (default_permissions); here only the new inode's owner
- * matters. setfsuid drops CAP_DAC_OVERRIDE from the thread's effective set: it is taken back,
- * since the folder may be writable for the caller by a group that we do not know of.
+ * The kernel checked the caller's rights (default_permissions; CAP_MKNOD for a device); here only the
+ * new inode's owner matters. setfsuid drops capabilities from the thread's effective set, two of which
+ * are taken back: CAP_DAC_OVERRIDE, since the folder may be writable for the caller by a group that we
+ * do not know of, and CAP_MKNOD, which one who is not root may have.
  */
-static void keep_dac_override(void)
+static void keep_capabilities(void)
 {
 	struct __user_cap_header_struct hdr = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2];
 
 	if (syscall(SYS_capget, &hdr, data) < 0)
 		return;
-	data[0].effective |= data[0].permitted & (1u << CAP_DAC_OVERRIDE);
+	data[0].effective |=
+		data[0].permitted & (1u << CAP_DAC_OVERRIDE | 1u << CAP_MKNOD);
 	if (syscall(SYS_capset, &hdr, data) < 0)
 		log_dbg("capset: %s", strerror(errno));
 }
@@ -207,7 +209,7 @@ void ops_as_caller(fuse_req_t req)
 	if (!ctx->uid)
 		return;
 	syscall(SYS_setfsuid, ctx->uid);
-	keep_dac_override();
+	keep_capabilities();
 }
 
 void ops_as_us(fuse_req_t req)

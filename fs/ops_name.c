@@ -47,23 +47,43 @@ static bool may_make(fuse_req_t req, const struct node *dir, const char *name,
 	return true;
 }
 
+/* What moves and is made under the rules for files: the others have no content, wherever they are. */
+static bool has_class(mode_t mode)
+{
+	return S_ISREG(mode) || S_ISBLK(mode) || S_ISCHR(mode);
+}
+
+/*
+ * Where images are, a device would be taken for one that the configuration names. Elsewhere they are
+ * as on any file system: the kernel has asked for CAP_MKNOD, and opens them itself, or does not
+ * (nodev); we never do.
+ */
+static vcf_err_t may_be_there(struct server *sv, const struct node *dir, const char *name,
+			      mode_t mode)
+{
+	char path[STATE_PATH_MAX];
+	vcf_err_t err;
+
+	if (!S_ISBLK(mode) && !S_ISCHR(mode))
+		return 0;
+	err = state_child_path(sv->state, dir, name, path);
+	if (err)
+		return err;
+	return rules_is_image(rules_class(sv->rules, path)) ? -EPERM : 0;
+}
+
 void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	       dev_t rdev)
 {
 	struct server *sv = ops_server(req);
 	struct node *dir = ops_name_dir(req, parent, name);
+	vcf_err_t err = dir ? may_be_there(sv, dir, name, mode) : 0;
 	bool again;
 	int rc;
 
-	if (!dir)
-		return;
-	if (S_ISBLK(mode) || S_ISCHR(mode)) {
-		ops_reply_err(
-			req,
-			-EPERM); /* the mount is nodev; a device node would lie there */
-		return;
-	}
-	if (!may_make(req, dir, name, &again))
+	if (err)
+		ops_reply_err(req, err);
+	if (!dir || err || !may_make(req, dir, name, &again))
 		return;
 	ops_as_caller(req);
 	rwlock_rdlock(&sv->names_lock);
@@ -119,7 +139,7 @@ static vcf_err_t link_node(struct server *sv, struct node *n, struct node *dir,
 		return -EPERM;
 	if (!err)
 		err = state_child_path(sv->state, dir, newname, to);
-	if (!err && S_ISREG(n->mode))
+	if (!err && has_class(n->mode))
 		err = rules_move_file(sv->rules, from, to);
 	if (err)
 		return err;
@@ -193,7 +213,7 @@ static vcf_err_t allowed(struct server *sv, const struct side *from,
 		return -ENOENT;
 	if (S_ISDIR(from->st.st_mode))
 		return rules_move_folder(sv->rules, from->path, to->path);
-	return S_ISREG(from->st.st_mode)
+	return has_class(from->st.st_mode)
 		       ? rules_move_file(sv->rules, from->path, to->path)
 		       : 0;
 }

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "util/cleanup.h"
+#include "util/io.h"
 #include "util/log.h"
 
 enum { FOLDER_FLAGS = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC };
@@ -128,19 +129,17 @@ static vcf_err_t open_folder(struct walk *w, char *path)
 static vcf_err_t peek_file(const struct walk *w, const char *name,
 			   struct treescan_file *f)
 {
-	auto_close int fd = openat(dirfd(w->dir), name,
-				   O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	auto_close int fd =
+		io_open_file(dirfd(w->dir), name, O_RDONLY | O_NONBLOCK, false);
 
 	if (fd < 0) {
-		f->err = -errno;
-		return f->err == -ENOENT || f->err == -ELOOP ? -ENOENT : 0;
+		f->err = fd;
+		return fd == -ENOENT || fd == -ELOOP || fd == -EINVAL ? -ENOENT : 0;
 	}
 	if (fstat(fd, &f->st)) {
 		f->err = -errno;
 		return 0;
 	}
-	if (!S_ISREG(f->st.st_mode))
-		return -ENOENT;
 	f->err = size_peek_fd(&f->peek, fd, (uint64_t)f->st.st_size);
 	return 0;
 }

@@ -2,7 +2,9 @@
 #include "util/io.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -115,6 +117,35 @@ vcf_err_t io_read_all(int fd, size_t max, char **out)
 		}
 	}
 	return -ENOMEM;
+}
+
+static vcf_err_t check_kind(int fd, bool device)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (S_ISREG(st.st_mode) || (device && S_ISBLK(st.st_mode)))
+		return 0;
+	return S_ISLNK(st.st_mode) ? -ELOOP : -EINVAL;
+}
+
+/* By way of a descriptor that opens nothing: between a look at a name and its opening it could change. */
+int io_open_file(int dirfd, const char *name, int flags, bool device)
+{
+	auto_close int looked = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	char path[32];
+	vcf_err_t err;
+	int fd;
+
+	if (looked < 0)
+		return -errno;
+	err = check_kind(looked, device);
+	if (err)
+		return err;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", looked);
+	fd = open(path, flags | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
 }
 
 bool io_is_device(int fd)

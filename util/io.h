@@ -37,6 +37,14 @@ NODISCARD vcf_err_t io_check_folder_of(const char *path);
 /* The length of a regular file or a block device, for which fstat(2) says 0. -errno. */
 NODISCARD vcf_err_t io_file_len(int fd, uint64_t *len);
 
+/*
+ * Opens a regular file (device: or a block device) and nothing else: what has the name instead is not
+ * touched, since to open a device or a FIFO can do something, or wait. A symlink at the end of the
+ * name is not followed. Returns the descriptor (O_CLOEXEC), -ELOOP (a symlink), -EINVAL (anything
+ * else), -errno.
+ */
+NODISCARD int io_open_file(int dirfd, const char *name, int flags, bool device);
+
 /* Does the descriptor (also an O_PATH one) lead to a block device? */
 bool io_is_device(int fd);
 

@@ -382,6 +382,16 @@ def mknod_refused(w):
 
 
 @op()
+def mknod(w):
+    p = w.new(PLAIN)
+    yield
+    os.mknod(p, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    yield
+    equal("mode", 0o20600, fresh_stat(p)[2])
+    equal("number", os.makedev(1, 3), os.lstat(w.below(p)).st_rdev)
+
+
+@op()
 def symlink(w):
     p = w.new(tag="s")
     yield

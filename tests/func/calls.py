@@ -5,6 +5,7 @@
 usage: calls.py VERB ARGUMENT...
 Ends with status 1 and "VERB: TEXT OF ERRNO" on stderr where the call fails, as the tools do.
 """
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -277,9 +278,36 @@ def fsync_dir(path):
     os.close(fd)
 
 
+def opened(*folders):
+    """Prints the names of what is opened in the folders (not the folders) until input ends.
+
+    An O_PATH descriptor opens nothing. The first line is "watching".
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init1(os.O_NONBLOCK)
+    for f in folders:
+        if libc.inotify_add_watch(fd, os.fsencode(f), 0x20) < 0:  # IN_OPEN
+            raise OSError(ctypes.get_errno(), f)
+    print("watching", flush=True)
+    sys.stdin.read()
+    seen, buf = set(), b""
+    with contextlib.suppress(BlockingIOError):
+        while piece := os.read(fd, 1 << 16):
+            buf += piece
+    while buf:
+        _, mask, _, length = struct.unpack_from("iIII", buf)
+        name, buf = buf[16:16 + length].rstrip(b"\0"), buf[16 + length:]
+        if mask & 0x4000:  # IN_Q_OVERFLOW
+            raise OSError(errno.EOVERFLOW, "too much was opened")
+        if name and not mask & 0x40000000:  # IN_ISDIR
+            seen.add(os.fsdecode(name))
+    print(*sorted(seen), sep="\n")
+
+
 VERBS = [rename2, direct_write, direct_read, mmap_write, mmap_private, lock_hold, lock_try,
          open_at_once, open_hold, open_only, unlinked_io, unlink_open, unlink_early, rename_over_open,
-         readdir_unlink, segments, pattern, luks2_edit, absent, fsync_dir]
+         readdir_unlink, segments, pattern, luks2_edit, absent, fsync_dir,
+         opened]
 
 if __name__ == "__main__":
     verb = {f.__name__: f for f in VERBS}.get(sys.argv[1]) if len(sys.argv) > 1 else None

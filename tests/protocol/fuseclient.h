@@ -112,7 +112,8 @@ void fc_msg_fallocate(struct fc_msg *m, uint64_t nodeid, uint64_t fh, uint32_t m
 void fc_msg_lseek(struct fc_msg *m, uint64_t nodeid, uint64_t fh, uint64_t off,
 		  uint32_t whence);
 void fc_msg_mkdir(struct fc_msg *m, uint64_t parent, const char *name);
-void fc_msg_mknod(struct fc_msg *m, uint64_t parent, const char *name, uint32_t mode);
+void fc_msg_mknod(struct fc_msg *m, uint64_t parent, const char *name, uint32_t mode,
+		  uint32_t rdev);
 void fc_msg_symlink(struct fc_msg *m, uint64_t parent, const char *name,
 		    const char *target);
 void fc_msg_link(struct fc_msg *m, uint64_t nodeid, uint64_t parent, const char *name);

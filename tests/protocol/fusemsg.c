@@ -146,10 +146,12 @@ void fc_msg_mkdir(struct fc_msg *m, uint64_t parent, const char *name)
 	add_name(m, name);
 }
 
-void fc_msg_mknod(struct fc_msg *m, uint64_t parent, const char *name, uint32_t mode)
+void fc_msg_mknod(struct fc_msg *m, uint64_t parent, const char *name, uint32_t mode,
+		  uint32_t rdev)
 {
 	start(m, FUSE_MKNOD, parent, sizeof(m->u.mknod));
 	m->u.mknod.mode = mode;
+	m->u.mknod.rdev = rdev;
 	add_name(m, name);
 }
 

@@ -662,7 +662,7 @@ static void build_mkdir(struct fc_msg *m)
 
 static void build_mknod(struct fc_msg *m)
 {
-	fc_msg_mknod(m, ROOT, "a", S_IFREG | 0644);
+	fc_msg_mknod(m, ROOT, "a", S_IFREG | 0644, 0);
 }
 
 static void build_symlink(struct fc_msg *m)

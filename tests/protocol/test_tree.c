@@ -260,32 +260,105 @@ START_TEST(names)
 }
 END_TEST
 
+/* dir: a passthrough one is "plain". Of devices the first is the one that nothing answers for. */
 static const struct {
+	const char *dir;
 	uint32_t mode;
+	uint32_t rdev;
 	int err;
 } special[] = {
-	{S_IFREG | 0600, 0},	  {S_IFIFO | 0600, 0},	    {S_IFSOCK | 0600, 0},
-	{S_IFBLK | 0600, -EPERM}, {S_IFCHR | 0600, -EPERM},
+	{"a", S_IFREG | 0600, 0, 0},
+	{"a", S_IFIFO | 0600, 0, 0},
+	{"a", S_IFSOCK | 0600, 0, 0},
+	{"a", S_IFBLK | 0600, 0x10203, -EPERM},
+	{"a", S_IFCHR | 0600, 0x10203, -EPERM},
+	{"plain", S_IFREG | 0600, 0, 0},
+	{"plain", S_IFIFO | 0600, 0, 0},
+	{"plain", S_IFBLK | 0640, 0x12300405, 0},
+	{"plain", S_IFCHR | 0604, 0x10203, 0},
 };
+
+/* A container's root may not. */
+static bool may_mknod(struct rig *r)
+{
+	const char *probe = rig_backing(r, "probe");
+
+	return mknod(probe, S_IFCHR | 0600, 0x10203) == 0 && unlink(probe) == 0;
+}
+
+static bool is_device(uint32_t mode)
+{
+	return S_ISBLK(mode) || S_ISCHR(mode);
+}
+
+/* What the kernel does itself, nobody makes us do: we would open the device, or wait. */
+static void check_closed(struct rig *r, uint64_t dir, uint64_t node)
+{
+	static const int flags[] = {O_RDONLY, O_WRONLY, O_RDWR, O_RDWR | O_NONBLOCK};
+	struct fuse_open_out open;
+	uint64_t again;
+
+	for (int i = 0; i < ROWS(flags); i++)
+		ck_assert_int_eq(fc_open(r->c, node, flags[i], &open), -EACCES);
+	ck_assert_int_eq(fc_setsize(r->c, node, 0, 10), -EINVAL);
+	ck_assert_int_eq(fc_create(r->c, dir, "n", O_RDWR, &again, &open), -EACCES);
+}
 
 START_TEST(mknod_kinds)
 {
+	const uint32_t mode = special[_i].mode;
 	struct fuse_entry_out entry;
-	struct fuse_open_out open;
+	struct fc_msg m;
+	struct rig r;
+	uint64_t dir;
+
+	rig_start(&r, settings);
+	ck_assert_int_eq(fc_mkdir(r.c, ROOT, special[_i].dir, &dir), 0);
+	fc_msg_mknod(&m, dir, "n", mode, special[_i].rdev);
+	if (!special[_i].err && is_device(mode) && !may_mknod(&r)) {
+		ck_assert_int_eq(fc_do(r.c, &m, &entry, sizeof(entry), NULL), -EPERM);
+	} else {
+		ck_assert_int_eq(fc_do(r.c, &m, &entry, sizeof(entry), NULL),
+				 special[_i].err);
+		if (!special[_i].err) {
+			ck_assert_uint_eq(entry.attr.mode, mode);
+			ck_assert_uint_eq(entry.attr.rdev, special[_i].rdev);
+			if (!S_ISREG(mode))
+				check_closed(&r, dir, entry.nodeid);
+			fc_forget(r.c, entry.nodeid, 1);
+		}
+	}
+	fc_forget(r.c, dir, 1);
+	rig_check_empty(&r);
+	rig_end(&r);
+}
+END_TEST
+
+/* Nor do they come by another way to where images are. */
+START_TEST(devices_stay)
+{
+	struct fuse_entry_out entry;
+	uint64_t plain, other;
 	struct fc_msg m;
 	struct rig r;
 
 	rig_start(&r, settings);
-	fc_msg_mknod(&m, ROOT, "n", special[_i].mode);
-	ck_assert_int_eq(fc_do(r.c, &m, &entry, sizeof(entry), NULL), special[_i].err);
-	if (!special[_i].err) {
-		ck_assert_uint_eq(entry.attr.mode & S_IFMT, special[_i].mode & S_IFMT);
-		if (!S_ISREG(special[_i].mode)) {
-			ck_assert_int_eq(fc_open(r.c, entry.nodeid, O_RDONLY, &open),
-					 -EACCES);
-			ck_assert_int_eq(fc_setsize(r.c, entry.nodeid, 0, 10), -EINVAL);
-		}
-		fc_forget(r.c, entry.nodeid, 1);
+	if (may_mknod(&r)) {
+		ck_assert_int_eq(fc_mkdir(r.c, ROOT, "plain", &plain), 0);
+		ck_assert_int_eq(fc_mkdir(r.c, ROOT, "a", &other), 0);
+		fc_msg_mknod(&m, plain, "n", S_IFCHR | 0600, 0x10203);
+		ck_assert_int_eq(fc_do(r.c, &m, &entry, sizeof(entry), NULL), 0);
+		ck_assert_int_eq(fc_rename(r.c, plain, "n", plain, "m", 0), 0);
+		ck_assert_int_eq(fc_rename(r.c, plain, "m", other, "n", 0), -EXDEV);
+		fc_msg_link(&m, entry.nodeid, other, "n");
+		ck_assert_int_eq(fc_do(r.c, &m, &entry, sizeof(entry), NULL), -EXDEV);
+		fc_msg_link(&m, entry.nodeid, plain, "n");
+		ck_assert_int_eq(fc_do(r.c, &m, &entry, sizeof(entry), NULL), 0);
+		ck_assert_int_eq(fc_unlink(r.c, plain, "m"), 0);
+		ck_assert_int_eq(fc_unlink(r.c, plain, "n"), 0);
+		fc_forget(r.c, entry.nodeid, 2);
+		fc_forget(r.c, plain, 1);
+		fc_forget(r.c, other, 1);
 	}
 	rig_check_empty(&r);
 	rig_end(&r);
@@ -598,6 +671,7 @@ Suite *unit_suite(void)
 	tcase_add_test(t, crossed_handles);
 	tcase_add_test(t, names);
 	tcase_add_loop_test(t, mknod_kinds, 0, ROWS(special));
+	tcase_add_test(t, devices_stay);
 	tcase_add_test(t, xattrs);
 	tcase_add_loop_test(t, readdir_under_deletes, 0, 2);
 	tcase_add_test(t, readdirplus_beyond_marks);
