@@ -34,3 +34,25 @@ server_of() { # 1|2   the process that serves
 	VMCRYPTFS_RUNTIME_DIRECTORY=$run "$VMCRYPTFS" status --json "$mnt" |
 		python3 -c 'import json,sys; print(json.load(sys.stdin)["server_pid"])'
 }
+
+# Random operations through both mounts and on a plain file; a server is killed ten times.
+shared_model() { # OPERATIONS [FSX-OPTION...]
+	local ops=$1 kill
+	shift
+
+	kill_one() { kill -9 "$(server_of "$1")"; }
+	expect_log 'was killed by signal 9'
+	mkfifo "$W/ask" "$W/answer"
+	(
+		trap - EXIT
+		n=0
+		while read -r _; do
+			n=$((n + 1))
+			if kill_one $((n % 2 + 1)); then echo yes; else echo no; fi >"$W/answer"
+		done <"$W/ask"
+	) 8<>"$W/ask" &
+	kill="echo please >$W/ask && grep -q yes $W/answer"
+	"${FSX:-$VCF_BUILD/tests/func/fsx}" -n "$ops" ${FSX_SEED:+-s "$FSX_SEED"} -l 200001 -c 1 \
+		-r "$kill" -R $((ops / 10 + 1)) -k "$@" -2 "$MNT2/f" "$MNT/f" "$W/model"
+	ok "$ops operations through two mounts, kill -9 of a server ten times"
+}
