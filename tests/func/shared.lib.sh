@@ -6,6 +6,8 @@ MNT2='' LOG2='' CONF2='' VCF_PID2=''
 
 mounted2() { grep -qF " $MNT2 " /proc/self/mountinfo; }
 
+shared_second() { :; } # CONFIG   what else is different there
+
 shared_mount() { # [MOUNT-OPTION...]
 	MNT2=$W/mnt2 LOG2=$W/log2 CONF2=$W/second.conf
 	mkdir "$MNT2"
@@ -13,6 +15,7 @@ shared_mount() { # [MOUNT-OPTION...]
 	sed -e "s|^mountpoint = .*|mountpoint = $MNT2|" -e "s|$W/state|$W/state2|" \
 		-e "s|$W/run|$W/run2|" "$CONF" >"$CONF2"
 	chmod 600 "$CONF2"
+	shared_second "$CONF2"
 	vcf_mount -o mount.shared=yes "$@"
 	# shellcheck disable=SC2034
 	"$VMCRYPTFS" mount -f -o mount.shared=yes "$@" "$CONF2" >>"$LOG2" 2>&1 &
