@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/file.h>
-#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -13,7 +12,7 @@
 
 #define SECTORS (NODELOCK_BASE + (1ull << 61))
 
-enum { OPENED_TRIES = 200, OPENED_PAUSE_MS = 10, FUSE_SUPER_MAGIC = 0x65735546 };
+enum { OPENED_TRIES = 200, OPENED_PAUSE_MS = 10 };
 
 static _Thread_local _Atomic uint64_t *wait_mark;
 
@@ -78,26 +77,22 @@ void nodelock_byte_release(int fd, enum nodelock_byte which)
  * NFS looks at the file anew when a lock is taken, CephFS is told of changes; the kernel's cache of a
  * FUSE client (GlusterFS) knows nothing of either, and FOPEN_DIRECT_IO is its server's to give.
  */
-static bool has_deaf_cache(int fd)
-{
-	static _Atomic int known = -1;
-	struct statfs fs;
+static bool deaf_cache; /* set once, before there are threads */
 
-	if (atomic_load(&known) < 0 && fstatfs(fd, &fs) == 0)
-		atomic_store(&known, fs.f_type == FUSE_SUPER_MAGIC);
-	return atomic_load(&known) == 1;
+void nodelock_set_deaf_cache(bool deaf)
+{
+	deaf_cache = deaf;
 }
 
 void nodelock_look_anew(int fd)
 {
-	if (!has_deaf_cache(fd))
-		return;
-	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	if (deaf_cache)
+		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
 void nodelock_no_readahead(int fd)
 {
-	if (has_deaf_cache(fd))
+	if (deaf_cache)
 		posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
 }
 

@@ -488,6 +488,8 @@ static vcf_err_t fallocate_handle(fuse_req_t req, fuse_ino_t ino, const struct h
 		return err;
 	if (h->kind == HANDLE_IMAGE)
 		return fallocate_image(ops_server(req), ino, h, mode, off, len);
+	if (mode & FALLOC_FL_ZERO_RANGE && ops_server(req)->fuse_below)
+		return -EOPNOTSUPP; /* GlusterFS says 0 and does nothing */
 	return fallocate(h->fd, mode, off, len) < 0 ? -errno : 0;
 }
 

@@ -3,14 +3,23 @@
 # A GlusterFS volume with two clients on this machine, each a FUSE mount as a node of its own has it.
 # All of it lives in namespaces of its own (mounts, network, processes) and ends with the script.
 
+# Says what it cannot run without; 1 if nothing is missing.
+gluster_missing() {
+	local p
+
+	for p in glusterd gluster glusterfs ip unshare; do
+		command -v "$p" >/dev/null || { echo "needs the program $p"; return 0; }
+	done
+	! unshare --mount --net --pid --fork true 2>/dev/null || return 1
+	echo "needs namespaces, and root"
+}
+
 # Before anything else: executes the script again, in there.
 gluster_namespace() { # SCRIPT-ARGUMENT...
 	local other
 
 	if [ -z "${VCF_GLUSTER_NAMESPACE:-}" ]; then
-		need_root
-		need_prog glusterd gluster glusterfs ip unshare
-		need "namespaces" unshare --mount --net --pid --fork true
+		! gluster_missing >/dev/null || skip "$(gluster_missing)"
 		VCF_GLUSTER_NAMESPACE=1 exec unshare --mount --net --pid --fork --kill-child \
 			--mount-proc --propagation private bash "$0" "$@"
 	fi
