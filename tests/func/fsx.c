@@ -4,7 +4,7 @@
  * the two must agree in every byte, every size and every errno.
  *
  * usage: fsx [-s SEED] [-n OPS] [-l MAXLEN] [-a ALIGN] [-c EVERY] [-r COMMAND [-R EVERY] [-k]]
- *            [-D] [-M] [-W] [-Z] [-U] [-2 TWIN] FILE MODEL
+ *            [-D] [-M] [-W] [-Z] [-2 TWIN] FILE MODEL
  *   -s  seed (default: the clock); printed first, so that a failure can be repeated
  *   -n  operations (default 10000)         -l  the file's largest size (default 300000)
  *   -a  alignment of direct I/O (4096)     -c  whole compare every so many (default 500)
@@ -12,7 +12,6 @@
  *       all handles are closed before it, but with -k
  *   -D  no direct I/O                      -M  no memory mapping
  *   -Z  no fallocate that zeroes a range
- *   -U  what is open and has lost its name is not read any more
  *   -2  the same file in another mount of the same folder (implies -M). Each operation goes to either
  *       of them, and the other one must show what it did; so there are also appends, names that
  *       change, and files that take another's place.
@@ -49,7 +48,7 @@ struct handle {
 static struct {
 	uint64_t seed, ops, max_len, align, compare_every, remount_every;
 	const char *remount, *path[SIDES], *model_path;
-	bool no_direct, no_mmap, no_zero, no_unlinked, writeback, keep_open;
+	bool no_direct, no_mmap, no_zero, writeback, keep_open;
 } opt = {.ops = 10000,
 	 .max_len = 300000,
 	 .align = 4096,
@@ -527,10 +526,8 @@ static void op_replace(void)
 	agree("unlink", result(unlink(name_on(side))), 0);
 	is_gone(name_on(other));
 	is_gone(name_on(side));
-	if (!opt.no_unlinked) {
-		compare_at(handle_on(other)->fd, 0, (opt.max_len / PAGE + 1) * PAGE);
-		compare_at(handle_on(side)->fd, 0, (opt.max_len / PAGE + 1) * PAGE);
-	}
+	compare_at(handle_on(other)->fd, 0, (opt.max_len / PAGE + 1) * PAGE);
+	compare_at(handle_on(side)->fd, 0, (opt.max_len / PAGE + 1) * PAGE);
 	make_empty(name_on(maker));
 	handles_close();
 	handles_open();
@@ -590,7 +587,7 @@ static void usage(void)
 {
 	fprintf(stderr,
 		"usage: fsx [-s SEED] [-n OPS] [-l MAXLEN] [-a ALIGN] [-c EVERY]\n"
-		"           [-r COMMAND [-R EVERY] [-k]] [-D] [-M] [-W] [-Z] [-U] [-2 TWIN]\n"
+		"           [-r COMMAND [-R EVERY] [-k]] [-D] [-M] [-W] [-Z] [-2 TWIN]\n"
 		"           FILE MODEL\n");
 	exit(2);
 }
@@ -610,7 +607,7 @@ static void parse_options(int argc, char **argv)
 	int c;
 
 	opt.seed = (uint64_t)time(NULL) * 1000 + (uint64_t)getpid() % 1000;
-	while ((c = getopt(argc, argv, "s:n:l:a:c:r:R:DMWZUk2:")) != -1) {
+	while ((c = getopt(argc, argv, "s:n:l:a:c:r:R:DMWZk2:")) != -1) {
 		switch (c) {
 		case 's':
 			opt.seed = number(optarg);
@@ -644,9 +641,6 @@ static void parse_options(int argc, char **argv)
 			break;
 		case 'Z':
 			opt.no_zero = true;
-			break;
-		case 'U':
-			opt.no_unlinked = true;
 			break;
 		case 'k':
 			opt.keep_open = true;

@@ -39,6 +39,7 @@ server_of() { # 1|2   the process that serves
 }
 
 # Random operations through both mounts and on a plain file; a server is killed ten times.
+# FSX_SEED repeats a run; FSX_LEN: the largest size.
 shared_model() { # OPERATIONS [FSX-OPTION...]
 	local ops=$1 kill
 	shift
@@ -55,7 +56,7 @@ shared_model() { # OPERATIONS [FSX-OPTION...]
 		done <"$W/ask"
 	) 8<>"$W/ask" &
 	kill="echo please >$W/ask && grep -q yes $W/answer"
-	"${FSX:-$VCF_BUILD/tests/func/fsx}" -n "$ops" ${FSX_SEED:+-s "$FSX_SEED"} -l 200001 -c 1 \
+	"${FSX:-$VCF_BUILD/tests/func/fsx}" -n "$ops" ${FSX_SEED:+-s "$FSX_SEED"} -l "${FSX_LEN:-200001}" -c 1 \
 		-r "$kill" -R $((ops / 10 + 1)) -k "$@" -2 "$MNT2/f" "$MNT/f" "$W/model"
 	ok "$ops operations through two mounts, kill -9 of a server ten times"
 }

@@ -34,7 +34,7 @@ gluster_namespace() { # SCRIPT-ARGUMENT...
 	ip link set gluster1 up
 }
 
-# Starts one; its clients' mounts are $CLIENT1 and $CLIENT2.
+# Starts one (GLUSTER_IN_MEMORY=1: its brick there); its clients' mounts are $CLIENT1 and $CLIENT2.
 gluster_up() { # FOLDER
 	local d=$1 option
 
@@ -42,6 +42,7 @@ gluster_up() { # FOLDER
 	GLUSTER_OUT=$d/out
 	CLIENT1=$d/client1 CLIENT2=$d/client2
 	mkdir -p "$d"/{brick,client1,client2,lib,log}
+	[ -z "${GLUSTER_IN_MEMORY:-}" ] || mount -t tmpfs tmpfs "$d/brick"
 	{
 		mount -t tmpfs tmpfs /run || return 1
 		mkdir -p /run/gluster /run/lock /var/lib/glusterd /var/log/glusterfs || return 1
@@ -70,9 +71,13 @@ gluster_ready() {
 		[ -e "$CLIENT2/.probe" ] && rm "$CLIENT2/.probe"
 }
 
-gluster_down() {
+gluster_ended() { ! kill -0 "$(cat "$1/glusterd.pid")"; }
+
+gluster_down() { # FOLDER
 	umount -l "$CLIENT1" "$CLIENT2"
 	gluster --mode=script volume stop v1 force >/dev/null 2>&1 || true
 	kill "$(cat "$1/glusterd.pid")" 2>/dev/null || true
+	wait_for 10 gluster_ended "$1" || true
 	umount -l /var/log/glusterfs /var/lib/glusterd
+	umount -l "$1/brick" 2>/dev/null || true
 }

@@ -4,6 +4,7 @@
 # (func/sharedmodel.sh) through it.
 # usage: gluster.sh [OPERATIONS [MOUNT-OPTION...]]; FSX_SEED repeats a run.
 . "$(dirname "${BASH_SOURCE[0]}")/../func/lib.sh"
+# shellcheck source=tests/func/shared.lib.sh
 . "$FUNC/shared.lib.sh"
 # shellcheck source=tests/interop/gluster.lib.sh
 . "$VCF_SRC/tests/interop/gluster.lib.sh"

@@ -6,6 +6,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../func/lib.sh"
 # shellcheck source=tests/interop/gluster.lib.sh
 . "$VCF_SRC/tests/interop/gluster.lib.sh"
+# shellcheck source=tests/func/shared.lib.sh
 . "$FUNC/shared.lib.sh"
 need_fuse
 need_prog losetup blkdiscard mkfs.ext4 e2fsck cryptsetup
@@ -15,6 +16,7 @@ if ! gluster_missing >/dev/null; then
 	has_gluster=1
 fi
 vcf_setup
+# shellcheck source=tests/func/devices.lib.sh
 . "$FUNC/devices.lib.sh"
 new_device 66M VOLUME
 vcf_faulty_helper
