@@ -40,6 +40,7 @@ struct image_params {
 	 * what it concerns (nodelock.h) and looks at the file's size anew.
 	 */
 	bool shared;
+	bool punch_zeros; /* ZERO_RANGE is PUNCH_HOLE below: the file system's own may do nothing */
 	bool holes_zero; /* false: token "holes": "none"; no sector is special, nothing is
 			    punched; a hole that a death in a growth left is filled with
 			    encrypted zeros before the first write */

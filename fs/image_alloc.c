@@ -31,6 +31,8 @@ static vcf_err_t backing_fallocate(struct image_io *io, int mode, uint64_t secto
 
 	if (!cnt)
 		return 0;
+	if (mode == FALLOC_FL_ZERO_RANGE && io->im->p.punch_zeros)
+		mode = FALLOC_FL_PUNCH_HOLE;
 	while (fallocate(io->f->fd, mode | FALLOC_FL_KEEP_SIZE, coff, len) < 0) {
 		if (errno != EINTR)
 			return -errno;

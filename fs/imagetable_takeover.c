@@ -130,6 +130,7 @@ static void take_image(struct imagetable *t, uint32_t i)
 	struct image_params ip = {
 		.geom = {.data_off = r->data_off, .sector_len = r->sector_len},
 		.shared = t->sv->cfg->shared,
+		.punch_zeros = t->sv->fuse_below,
 		.holes_zero = r->token.holes == HOLES_ZERO,
 		.keys = t->sv->keys,
 		.key = {.slot = i, .generation = r->generation},

@@ -57,8 +57,12 @@ vcf_err_t nodelock_fcntl(int fd, short type, uint64_t start, uint64_t len, bool 
 
 vcf_err_t nodelock_byte(int fd, enum nodelock_byte which, bool exclusive, bool wait)
 {
-	return nodelock_fcntl(fd, exclusive ? F_WRLCK : F_RDLCK, NODELOCK_BASE + which, 1,
-			      wait);
+	vcf_err_t err = nodelock_fcntl(fd, exclusive ? F_WRLCK : F_RDLCK,
+				       NODELOCK_BASE + which, 1, wait);
+
+	if (!err)
+		nodelock_look_anew(fd);
+	return err;
 }
 
 void nodelock_byte_release(int fd, enum nodelock_byte which)
@@ -67,6 +71,29 @@ void nodelock_byte_release(int fd, enum nodelock_byte which)
 
 	if (err)
 		log_dbg("unlock: error %d", -err);
+}
+
+/*
+ * NFS looks at the file anew when a lock is taken, CephFS is told of changes; the kernel's cache of a
+ * FUSE client (GlusterFS) knows nothing of either, and FOPEN_DIRECT_IO is its server's to give.
+ */
+static bool deaf_cache; /* set once, before there are threads */
+
+void nodelock_set_deaf_cache(bool deaf)
+{
+	deaf_cache = deaf;
+}
+
+void nodelock_look_anew(int fd)
+{
+	if (deaf_cache)
+		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
+void nodelock_no_readahead(int fd)
+{
+	if (deaf_cache)
+		posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
 }
 
 /* Who holds it exclusively looks for a moment, or wipes a file that has no name. */
@@ -109,9 +136,8 @@ int nodelock_reopen(int fd)
 								: own;
 }
 
-static vcf_err_t try_two(int a)
+static vcf_err_t try_two(int a, int b)
 {
-	auto_close int b = nodelock_reopen(a);
 	vcf_err_t err;
 
 	if (b < 0)
@@ -126,30 +152,35 @@ static vcf_err_t try_two(int a)
 vcf_err_t nodelock_probe(int dirfd)
 {
 	auto_close int fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	auto_close int twin = fd < 0 ? -1 : nodelock_reopen(fd);
 	char name[64];
 
 	if (fd >= 0)
-		return try_two(fd);
+		return try_two(fd, twin);
 	snprintf(name, sizeof(name), ".vmcryptfs-locks.%ld.%d", (long)time(NULL),
 		 (int)getpid());
 	fd = openat(dirfd, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
+	twin = nodelock_reopen(fd); /* without its name not every file system opens it */
 	if (unlinkat(dirfd, name, 0) < 0)
 		return -errno;
-	return try_two(fd);
+	return try_two(fd, twin);
 }
 
 void nodelocks_init(struct nodelocks *pool)
 {
 	mutex_init(&pool->lock, RANK_NODELOCK);
+	pthread_cond_init(&pool->freed, NULL);
 	pool->cnt = 0;
+	pool->lent = false;
 }
 
 void nodelocks_fini(struct nodelocks *pool)
 {
 	while (pool->cnt)
 		close(pool->fds[--pool->cnt]);
+	pthread_cond_destroy(&pool->freed);
 	mutex_fini(&pool->lock);
 }
 
@@ -170,35 +201,74 @@ static bool keep(struct nodelocks *pool, int fd)
 	return true;
 }
 
+/* The caller's own, for one at a time. */
+static int borrow(struct nodelocks *pool, int fd)
+{
+	SCOPED_LOCK(&pool->lock);
+
+	while (pool->lent)
+		mutex_wait(&pool->lock, &pool->freed);
+	pool->lent = true;
+	return fd;
+}
+
+static void give_back(struct nodelocks *pool)
+{
+	SCOPED_LOCK(&pool->lock);
+
+	pool->lent = false;
+	pthread_cond_signal(&pool->freed);
+}
+
+/* Some file systems (GlusterFS) open no file that has lost its name. */
+static int open_one(struct nodelocks *pool, int fd, bool *lent)
+{
+	int own = take_kept(pool);
+
+	*lent = false;
+	if (own < 0)
+		own = nodelock_reopen(fd);
+	if (own != -ESTALE && own != -ENOENT)
+		return own;
+	*lent = true;
+	return borrow(pool, fd);
+}
+
 vcf_err_t nodelock_take(struct nodelock *l, struct nodelocks *pool, int fd,
 			uint64_t first, uint64_t last, bool exclusive)
 {
 	uint64_t len = last == UINT64_MAX ? 0 : last - first + 1;
-	int own = take_kept(pool);
+	bool lent;
+	int own = open_one(pool, fd, &lent);
 	vcf_err_t err;
 
-	if (own < 0)
-		own = nodelock_reopen(fd);
 	if (own < 0)
 		return own;
 	err = nodelock_fcntl(own, exclusive ? F_WRLCK : F_RDLCK, SECTORS + first, len,
 			     true);
-	if (err) {
+	if (err && lent)
+		give_back(pool);
+	else if (err)
 		close(own);
-		return err;
-	}
-	*l = (struct nodelock){.pool = pool, .fd = own};
-	return 0;
+	else
+		*l = (struct nodelock){.pool = pool, .fd = own, .lent = lent};
+	if (!err)
+		nodelock_look_anew(own);
+	return err;
 }
 
 void nodelock_release(struct nodelock *l)
 {
 	int fd = l->fd, keep_errno = errno;
+	vcf_err_t err;
 
 	l->fd = -1;
 	if (fd < 0)
 		return;
-	if (nodelock_fcntl(fd, F_UNLCK, SECTORS, 0, false) || !keep(l->pool, fd))
+	err = nodelock_fcntl(fd, F_UNLCK, SECTORS, 0, false);
+	if (l->lent)
+		give_back(l->pool);
+	else if (err || !keep(l->pool, fd))
 		close(fd);
 	errno = keep_errno;
 }

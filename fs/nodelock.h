@@ -43,6 +43,15 @@ NODISCARD vcf_err_t nodelock_byte(int fd, enum nodelock_byte which, bool exclusi
 				  bool wait);
 void nodelock_byte_release(int fd, enum nodelock_byte which);
 
+/*
+ * A lock that was taken promises what others wrote before: pages that this node's kernel has of the
+ * file are dropped, where its file system would go on using them. Taking a lock does it; others do it
+ * before they read. What is read ahead would come too early: not by this open file.
+ */
+void nodelock_set_deaf_cache(bool deaf); /* once, before there are threads */
+void nodelock_look_anew(int fd);
+void nodelock_no_readahead(int fd);
+
 /* OPEN, shared, for a handle that was just opened: waits a little for who looks or wipes. -EBUSY. */
 NODISCARD vcf_err_t nodelock_opened(int fd);
 
@@ -58,13 +67,16 @@ NODISCARD vcf_err_t nodelock_probe(int dirfd);
 /*
  * Locks on sectors. Each that is held has an open file of its own, since those of one open file
  * do not exclude each other, and one that is given back would take from another what both had.
- * Some are kept for the next.
+ * Some are kept for the next. Where the file cannot be opened again (it has lost its name) there is
+ * one at a time, by the descriptor that the caller has.
  */
 enum { NODELOCKS_KEPT = 16 };
 struct nodelocks {
 	struct mutex lock;
 	int fds[NODELOCKS_KEPT]; /* (l) */
 	unsigned int cnt;	 /* (l) */
+	bool lent;		 /* (l) somebody's own descriptor has the one lock */
+	pthread_cond_t freed;
 };
 void nodelocks_init(struct nodelocks *pool);
 void nodelocks_fini(struct nodelocks *pool);
@@ -72,13 +84,14 @@ void nodelocks_fini(struct nodelocks *pool);
 struct nodelock {
 	struct nodelocks *pool;
 	int fd; /* -1: nothing is held */
+	bool lent;
 };
 #define NODELOCK_NONE                                                                    \
 	{                                                                                \
 		.fd = -1                                                                 \
 	}
 
-/* fd: any descriptor of the file. last: inclusive; UINT64_MAX: all from first on. Waits. -errno. */
+/* fd: a descriptor of the file that may do what is locked. last: inclusive; UINT64_MAX: all from first on. Waits. -errno. */
 NODISCARD vcf_err_t nodelock_take(struct nodelock *l, struct nodelocks *pool, int fd,
 				  uint64_t first, uint64_t last, bool exclusive);
 void nodelock_release(struct nodelock *l);

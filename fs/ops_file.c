@@ -100,6 +100,14 @@ static vcf_err_t open_image_fds(struct server *sv, const struct node *n, int fla
 	return err;
 }
 
+/* Without a name a file may open no more; then the handle's own does if it may write. */
+static int open_unlinked(struct server *sv, const struct handle *h)
+{
+	int fd = node_reopen_fd(sv, h->fd, O_RDWR);
+
+	return fd >= 0 || !sv->cfg->shared ? fd : fcntl(h->fd, F_DUPFD_CLOEXEC, 3);
+}
+
 /* A handle of the entry goes; the last one of an unlinked image takes its header with it. */
 static void leave_entry(struct server *sv, struct image_entry *e, const struct handle *h)
 {
@@ -109,7 +117,7 @@ static void leave_entry(struct server *sv, struct image_entry *e, const struct h
 	if (sv->cfg->shared)
 		nodelock_byte_release(h->fd, NODELOCK_OPEN);
 	if (deletion)
-		removal_finish(sv, deletion, node_reopen_fd(sv, h->fd, O_RDWR), data_off);
+		removal_finish(sv, deletion, open_unlinked(sv, h), data_off);
 }
 
 /* It is nobody else's from here on, and its image knows how large it is now. */
@@ -130,6 +138,8 @@ static vcf_err_t add_handle(struct server *sv, struct node *n, struct image_entr
 	vcf_err_t err;
 
 	/* Before the look at its names: see removal_finish(). */
+	if (sv->cfg->shared)
+		nodelock_no_readahead(h->fd);
 	err = sv->cfg->shared ? nodelock_opened(h->fd) : 0;
 	if (err)
 		return err;
@@ -179,6 +189,8 @@ static vcf_err_t open_plain(struct server *sv, struct node *n, struct handle *h,
 		h->fd = node_reopen(sv, n, plain_flags(sv, fi->flags));
 	if (h->fd < 0)
 		return h->fd;
+	if (sv->cfg->shared)
+		nodelock_no_readahead(h->fd);
 	if (sv->cfg->shared || (fi->flags & O_DIRECT))
 		h->flags |= HANDLE_DIRECT;
 	return state_handle_add(sv->state, h, n, ops_slot(), &fi->fh);
@@ -476,6 +488,8 @@ static vcf_err_t fallocate_handle(fuse_req_t req, fuse_ino_t ino, const struct h
 		return err;
 	if (h->kind == HANDLE_IMAGE)
 		return fallocate_image(ops_server(req), ino, h, mode, off, len);
+	if (mode & FALLOC_FL_ZERO_RANGE && ops_server(req)->fuse_below)
+		return -EOPNOTSUPP; /* GlusterFS says 0 and does nothing */
 	return fallocate(h->fd, mode, off, len) < 0 ? -errno : 0;
 }
 

@@ -121,13 +121,14 @@ static vcf_err_t lock_against_nodes(struct removal *r, struct stat *st)
 static void unlock(struct removal *r)
 {
 	if (r->lock_fd >= 0)
-		close(r->lock_fd);
-	r->lock_fd = -1;
+		nodelock_byte_release(r->lock_fd, NODELOCK_HEADER);
 }
 
 static void give_up(struct removal *r)
 {
-	unlock(r);
+	if (r->lock_fd >= 0)
+		close(r->lock_fd);
+	r->lock_fd = -1;
 	close(r->fd);
 	r->fd = -1;
 }
@@ -218,9 +219,15 @@ void removal_done(struct removal *r, vcf_err_t err)
 
 void removal_end(struct removal *r)
 {
-	if (r->wipe)
-		removal_finish(r->sv, r->deletion, node_reopen_fd(r->sv, r->fd, O_RDWR),
-			       r->data_off);
+	int fd;
+
+	if (r->wipe) { /* what was opened before the name went: some file systems open it no more */
+		fd = r->lock_fd >= 0 ? STEAL_FD(&r->lock_fd)
+				     : node_reopen_fd(r->sv, r->fd, O_RDWR);
+		removal_finish(r->sv, r->deletion, fd, r->data_off);
+	}
+	if (r->lock_fd >= 0)
+		close(r->lock_fd);
 	if (r->fd >= 0)
 		close(r->fd);
 }

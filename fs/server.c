@@ -29,6 +29,7 @@
 #include "fs/keyaudit.h"
 #include "fs/keyset.h"
 #include "fs/linked.h"
+#include "fs/nodelock.h"
 #include "fs/ops.h"
 #include "fs/proglock.h"
 #include "fs/promote.h"
@@ -341,6 +342,13 @@ static vcf_err_t find_session(struct server *sv)
 	return err;
 }
 
+static bool is_fuse(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC;
+}
+
 /* Those that are known to: others may take the time from a server, or from nowhere. */
 static bool births_tell(int rootfd)
 {
@@ -367,6 +375,8 @@ vcf_err_t server_new(struct server **out, const struct server_params *p)
 	sv->session = p->session;
 	sv->rootfd = p->rootfd;
 	sv->births_tell = births_tell(p->rootfd);
+	sv->fuse_below = is_fuse(p->rootfd);
+	nodelock_set_deaf_cache(sv->fuse_below);
 	sv->devfd = p->devfd;
 	sv->stream = p->stream;
 	sv->spawn = p->spawn;

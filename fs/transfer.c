@@ -84,6 +84,8 @@ static ssize_t read_handle(const struct transfer *t, void **data)
 		return -EINVAL;
 	if (t->h->kind == HANDLE_IMAGE)
 		return read_image(t, data);
+	if (t->sv->cfg->shared)
+		nodelock_look_anew(t->h->fd);
 	return io_pread_full(t->h->fd, t->w->io.buf, t->len, (off_t)t->off);
 }
 

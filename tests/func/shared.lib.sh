@@ -6,6 +6,8 @@ MNT2='' LOG2='' CONF2='' VCF_PID2=''
 
 mounted2() { grep -qF " $MNT2 " /proc/self/mountinfo; }
 
+shared_second() { :; } # CONFIG   what else is different there
+
 shared_mount() { # [MOUNT-OPTION...]
 	MNT2=$W/mnt2 LOG2=$W/log2 CONF2=$W/second.conf
 	mkdir "$MNT2"
@@ -13,6 +15,7 @@ shared_mount() { # [MOUNT-OPTION...]
 	sed -e "s|^mountpoint = .*|mountpoint = $MNT2|" -e "s|$W/state|$W/state2|" \
 		-e "s|$W/run|$W/run2|" "$CONF" >"$CONF2"
 	chmod 600 "$CONF2"
+	shared_second "$CONF2"
 	vcf_mount -o mount.shared=yes "$@"
 	# shellcheck disable=SC2034
 	"$VMCRYPTFS" mount -f -o mount.shared=yes "$@" "$CONF2" >>"$LOG2" 2>&1 &
@@ -33,4 +36,27 @@ server_of() { # 1|2   the process that serves
 	[ "$1" = 1 ] || run=$W/run2 mnt=$MNT2
 	VMCRYPTFS_RUNTIME_DIRECTORY=$run "$VMCRYPTFS" status --json "$mnt" |
 		python3 -c 'import json,sys; print(json.load(sys.stdin)["server_pid"])'
+}
+
+# Random operations through both mounts and on a plain file; a server is killed ten times.
+# FSX_SEED repeats a run; FSX_LEN: the largest size.
+shared_model() { # OPERATIONS [FSX-OPTION...]
+	local ops=$1 kill
+	shift
+
+	kill_one() { kill -9 "$(server_of "$1")"; }
+	expect_log 'was killed by signal 9'
+	mkfifo "$W/ask" "$W/answer"
+	(
+		trap - EXIT
+		n=0
+		while read -r _; do
+			n=$((n + 1))
+			if kill_one $((n % 2 + 1)); then echo yes; else echo no; fi >"$W/answer"
+		done <"$W/ask"
+	) 8<>"$W/ask" &
+	kill="echo please >$W/ask && grep -q yes $W/answer"
+	"${FSX:-$VCF_BUILD/tests/func/fsx}" -n "$ops" ${FSX_SEED:+-s "$FSX_SEED"} -l "${FSX_LEN:-200001}" -c 1 \
+		-r "$kill" -R $((ops / 10 + 1)) -k "$@" -2 "$MNT2/f" "$MNT/f" "$W/model"
+	ok "$ops operations through two mounts, kill -9 of a server ten times"
 }
