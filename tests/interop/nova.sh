@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # What Nova does to its instances directory, with Nova's own code on a mount with the rules of
 # contrib/nova/vmcryptfs.conf, while a watcher looks for plaintext below (novaops.py).
-# usage: nova.sh GROUP FORMAT     GROUP: create life move safe; FORMAT: raw qcow2
+# usage: nova.sh GROUP FORMAT     GROUP: create life guest move safe; FORMAT: raw qcow2
 . "$(dirname "${BASH_SOURCE[0]}")/../func/lib.sh"
+# shellcheck source=tests/interop/left.lib.sh
+. "$VCF_SRC/tests/interop/left.lib.sh"
 group=${1:-create} format=${2:-raw}
 here=$VCF_SRC/tests/interop
 need_root
@@ -96,6 +98,8 @@ guest)
 life) expect_log 'key service|unavailable|timed out' ;;
 esac
 /usr/bin/python3 "$here/novaops.py" "$group" "$format" "$W" || fail "$group $format"
+
+nothing_left
 
 # And at last the medium itself, deleted blocks as well.
 umount "$W/disk"

@@ -3,7 +3,7 @@
 import os
 import threading
 
-from novalab import (MARK, MIB, OTHER, QEMU_UID, U, equal, marked, need, read, run)
+from novalab import (MARK, MIB, OTHER, QEMU_UID, U, equal, gone, marked, need, read, run, wait_for)
 
 
 def given_to_qemu(lab, uuid):
@@ -37,9 +37,12 @@ def suspend(lab, a):
         machine.stop()
         for offset, seed in ((50 * MIB, "suspended"), (54 * MIB, "resumed")):
             equal("on the disk", marked(90000, seed), a.call("copy_out", path, offset, 90000))
+        key = lab.key_id(state)
         os.unlink(state)
+        gone(lab, [key])
         said.append("stop and cont touch no file; a machine's memory saved to a folder of the "
-                    "mount (libvirt's is put there: README) and restored, its disk right")
+                    "mount (libvirt's is put there: README) and restored, its disk right; the "
+                    "deleted state's secret destroyed")
 
 
 def volumes(lab, a):
@@ -53,9 +56,10 @@ def volumes(lab, a):
         machine = lab.machine({"disk": (path, lab.fmt)})
         machine.qmp("blockdev-add", driver="raw", **{"node-name": "volume", "file": {
             "driver": "file", "filename": volume}})
-        machine.qmp("device_add", driver="virtio-blk-pci", drive="volume", id="v", bus="slot1")
+        machine.qmp("device_add", driver="scsi-hd", drive="volume", id="v")
         machine.write_marked("disk", 56 * MIB, 90000, "attached")
         machine.qmp("device_del", id="v")
+        wait_for("the volume's end", lambda: detached(machine), 30)
         machine.stop()
         equal("files below, key, secrets", before,
               (files_below(lab), lab.key_id(path), lab.settled_secrets()))
@@ -64,8 +68,17 @@ def volumes(lab, a):
                     "key, no secret changes here")
 
 
+def detached(machine):
+    try:
+        machine.qmp("blockdev-del", **{"node-name": "volume"})
+    except AssertionError as e:
+        need("in use" in str(e), str(e))
+        return False
+    return True
+
+
 def files_below(lab):
-    found = run("find", lab.path("disk", "a"), "-type", "f", "-printf", "%P %s\n")
+    found = run("find", lab.path("disk", "a"), "-type", "f", "-printf", "%P\n")
     return sorted(found.splitlines())
 
 

@@ -206,6 +206,7 @@ class Lab:
         fd = os.open(self.path("disk"), os.O_RDONLY)
         fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
         os.close(fd)
+        run("touch", self.path("disk", "late"), fails=True)
         status = self.status()
         for pid in (guest.process.pid, status["keeper_pid"], status["server_pid"]):
             os.kill(pid, signal.SIGKILL)
@@ -366,7 +367,7 @@ class Machine(Guest):
     def command(self):
         return ["qemu-system-x86_64", "-S", "-display", "none", "-nodefaults", "-m", "64",
                 "-machine", "q35,accel=tcg", "-mon", "chardev=m,mode=control",
-                "-device", "pcie-root-port,id=slot1,chassis=1,slot=1",
+                "-device", "virtio-scsi-pci",
                 *(["-device", f"loader,file={self.memory},addr=0x1000000,force-raw=on"]
                   if self.memory else []),
                 *(["-incoming", self.incoming] if self.incoming else [])]
