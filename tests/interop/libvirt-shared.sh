@@ -5,6 +5,8 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../func/lib.sh"
 # shellcheck source=tests/interop/libvirt.lib.sh
 . "$VCF_SRC/tests/interop/libvirt.lib.sh"
+# shellcheck source=tests/interop/left.lib.sh
+. "$VCF_SRC/tests/interop/left.lib.sh"
 need_libvirt
 need_prog getfattr
 trust=()
@@ -70,4 +72,6 @@ item "shutdown: both mounts show the same clean file system" ends
 node_down 1
 node_down 2
 second_umount
+vcf_umount
+nothing_left
 [ $failed = 0 ] || fail "$failed items"

@@ -7,6 +7,8 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../func/lib.sh"
 # shellcheck source=tests/interop/libvirt.lib.sh
 . "$VCF_SRC/tests/interop/libvirt.lib.sh"
+# shellcheck source=tests/interop/left.lib.sh
+. "$VCF_SRC/tests/interop/left.lib.sh"
 need_libvirt
 need_prog getfattr
 long=no
@@ -250,4 +252,6 @@ if [ $long = yes ]; then
 fi
 item "shutdown: owner given back, the file system clean" shutdown
 node_down 1
+vcf_umount
+nothing_left
 [ $failed = 0 ] || fail "$failed items"

@@ -2,16 +2,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # What Nova does to its instances directory, with Nova's own code on a mount with the rules of
 # contrib/nova/vmcryptfs.conf, while a watcher looks for plaintext below (novaops.py).
-# usage: nova.sh GROUP FORMAT     GROUP: create life move safe; FORMAT: raw qcow2
+# usage: nova.sh GROUP FORMAT     GROUP: create life guest move safe; FORMAT: raw qcow2
 . "$(dirname "${BASH_SOURCE[0]}")/../func/lib.sh"
+# shellcheck source=tests/interop/left.lib.sh
+. "$VCF_SRC/tests/interop/left.lib.sh"
 group=${1:-create} format=${2:-raw}
 here=$VCF_SRC/tests/interop
 need_root
 need_fuse
 need_prog qemu-img qemu-io qemu-storage-daemon genisoimage mkfs.vfat mkfs.ext4 cryptsetup
-[ "$group" != create ] || need_prog qemu-system-x86_64 fsck.vfat isoinfo
+[[ $group != create ]] || need_prog fsck.vfat isoinfo
+[[ $group != @(create|guest) ]] || need_prog qemu-system-x86_64
 [ "$group" != move ] || need_prog rsync scp ssh-keygen /usr/sbin/sshd
-need "Nova (python3-nova)" /usr/bin/python3 -c 'import nova.virt.libvirt.driver'
+need "Nova (python3-nova)" test -s /usr/lib/python3/dist-packages/nova/virt/libvirt/driver.py
 vcf_setup
 vcf_faulty_helper
 export VMCRYPTFS PYTHONDONTWRITEBYTECODE=1
@@ -88,9 +91,15 @@ safe)
 	expect_log 'the keeper is gone'
 	expect_log 'key service|unavailable|ETIMEDOUT|timed out|no such secret|not found'
 	;;
+guest)
+	expect_log 'the keeper is gone'
+	expect_log 'Input/output error'
+	;;
 life) expect_log 'key service|unavailable|timed out' ;;
 esac
 /usr/bin/python3 "$here/novaops.py" "$group" "$format" "$W" || fail "$group $format"
+
+nothing_left
 
 # And at last the medium itself, deleted blocks as well.
 umount "$W/disk"

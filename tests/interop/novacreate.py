@@ -88,12 +88,12 @@ def boot(lab, a, paths):
     for n, path in enumerate(paths):
         os.chown(path, QEMU_UID, QEMU_UID)
         names.append(lab.guest({"disk": (path, lab.fmt)}, uid=QEMU_UID))
-        names[n].write_marked("disk", 512 * MIB + 512, 300000, f"guest{n}")
+        names[n].write_marked("disk", 540 * MIB + 512, 300000, f"guest{n}")
     equal("instance_on_disk", True, a.call("on_disk", os.path.basename(os.path.dirname(paths[0]))))
     for n, path in enumerate(paths):
         names[n].stop()
         equal("what the guest wrote", marked(300000, f"guest{n}"),
-              a.call("copy_out", path, 512 * MIB + 512, 300000))
+              a.call("copy_out", path, 540 * MIB + 512, 300000))
 
 
 def other_disks(lab, a):

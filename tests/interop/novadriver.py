@@ -182,6 +182,15 @@ class Nova:
         os.rmdir(self.root + "/probe")
         return self.drv._get_local_gb_info()
 
+    def shared_file(self):
+        return self.drv._create_shared_storage_test_file(None)
+
+    def sees_shared_file(self, name):
+        return self.drv._check_shared_storage_test_file(name, None)
+
+    def remove_shared_file(self, name):
+        self.drv._cleanup_shared_storage_test_file(name)
+
     def spawn(self, uuid, image_id, config=True, **more):
         """_create_image with a root disk and what the flavor says, config drive, console."""
         inst = self.instance(uuid, image_id, **more)
@@ -388,6 +397,10 @@ class Nova:
 
     def guest_start(self, disks, **more):
         self.guest = self.lab.guest(disks, **more)
+        return self.guest.name
+
+    def machine_start(self, disks, **more):
+        self.guest = self.lab.machine(disks, **more)
         return self.guest.name
 
     def guest_do(self, method, *args, **more):

@@ -6,26 +6,31 @@
   Node     a process that is one compute node: Nova's own driver, without libvirt. The second
            node has a mount namespace in which its mount lies at the first one's path, and an
            sshd, so that Nova's ssh, scp and rsync go from one to the other.
+  Machine  a whole machine in QEMU, without a guest system in it
   Guest    a QEMU process (qemu-storage-daemon: its block layer and locks) with disks open as a
            guest's are, on an NBD socket
 """
 import ctypes
+import fcntl
 import glob
 import hashlib
 import json
 import os
 import pickle
+import re
 import signal
 import socket
+import struct
 import subprocess
 import time
 import traceback
 from contextlib import contextmanager
 
 MARK = "vmcryptfs-test-plaintext-"
-CLONE_NEWNS, MS_REC, MS_PRIVATE, MS_BIND = 0x20000, 0x4000, 0x40000, 0x1000
+CLONE_NEWNS, MS_REC, MS_SLAVE, MS_BIND, MNT_DETACH = 0x20000, 0x4000, 0x80000, 0x1000, 2
 DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 PR_SET_PDEATHSIG = 1
+EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
 QEMU_UID = 64055  # not Nova's, as on a node
 MIB = 1 << 20
 
@@ -156,6 +161,12 @@ class Lab:
         need("moment: b" in found and "plainfile: begins" in found, f"it is blind: {found}")
         self.look()
 
+    def unwatch(self):
+        if self.watcher:
+            self.watcher.stdin.close()
+            self.watcher.wait()
+            self.watcher = None
+
     def look(self):
         self.watcher.stdin.write("look\n")
         self.watcher.stdin.flush()
@@ -183,14 +194,44 @@ class Lab:
         self.guests.append(guest)
         return guest
 
+    def machine(self, disks, **more):
+        machine = Machine(self, disks, **more)
+        self.guests.append(machine)
+        return machine
+
+    # The host dies, and comes back.
+
+    def power_off(self, guest):
+        """Nothing reaches the medium any more, and no process of the host lives on."""
+        fd = os.open(self.path("disk"), os.O_RDONLY)
+        fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+        os.close(fd)
+        run("touch", self.path("disk", "late"), fails=True)
+        status = self.status()
+        for pid in (guest.process.pid, status["keeper_pid"], status["server_pid"]):
+            os.kill(pid, signal.SIGKILL)
+        wait_for("the daemon's end", lambda: not self.daemons("a"), 30)
+        guest.stop()
+
+    def power_on(self):
+        """What is on the medium is mounted as after a reboot. It is a copy: the old one cannot
+        take part then, whoever may hold it."""
+        self.unwatch()
+        disk, image = self.path("disk"), self.path("disk.img")
+        run("umount", "-l", self.mnt["a"])
+        run("umount", "-l", disk)
+        run("cp", "--sparse=always", image, image + ".copy")
+        os.rename(image + ".copy", image)
+        run("mount", "-o", "loop", image, disk)
+        self.watch()
+        self.mount()
+
     def end(self):
         for guest in self.guests:
             guest.stop()
         for node in self.nodes.values():
             node.stop()
-        if self.watcher:
-            self.watcher.stdin.close()
-            self.watcher.wait()
+        self.unwatch()
 
     # Images.
 
@@ -234,21 +275,27 @@ class Guest:
     def __init__(self, lab, disks, uid=None):
         self.lab = lab
         self.name = lab.path("sockets", f"guest-{os.getpid()}-{len(lab.guests)}")
-        args = [*DIE_WITH_US, "qemu-storage-daemon",
-                "--nbd-server", f"addr.type=unix,addr.path={self.name}.nbd",
-                "--chardev", f"socket,id=m,path={self.name}.qmp,server=on,wait=off",
-                "--monitor", "chardev=m"]
+        program, *more = self.command()
+        args = [*DIE_WITH_US, program,
+                "-chardev" if program.startswith("qemu-system") else "--chardev",
+                f"socket,id=m,path={self.name}.qmp,server=on,wait=off", *more]
         for name, (path, fmt) in disks.items():
             args += ["--blockdev", f"driver=file,node-name={name}-file,filename={path},"
                      "cache.direct=on,aio=native,discard=unmap,locking=on",
                      "--blockdev", f"driver={fmt},node-name={name},file={name}-file,discard=unmap,"
-                     "detect-zeroes=unmap",
-                     "--export", f"type=nbd,id=e-{name},node-name={name},name={name},writable=on"]
+                     "detect-zeroes=unmap", *self.device(name)]
         self.errors = open(self.name + ".err", "w+", encoding="utf-8")
         self.process = subprocess.Popen(args, stderr=self.errors, user=uid, group=uid,
                                         extra_groups=[] if uid else None)
-        wait_for("QEMU's start", self.started)
         self.monitor = None
+        wait_for("QEMU's start", self.started, 30)
+
+    def command(self):
+        return ["qemu-storage-daemon", "--nbd-server",
+                f"addr.type=unix,addr.path={self.name}.nbd", "--monitor", "chardev=m"]
+
+    def device(self, name):
+        return ["--export", f"type=nbd,id=e-{name},node-name={name},name={name},writable=on"]
 
     def started(self):
         need(self.process.poll() is None, f"QEMU ended: {open(self.errors.name).read()}")
@@ -271,11 +318,7 @@ class Guest:
 
     def qmp(self, command, **arguments):
         if not self.monitor:
-            self.monitor = socket.socket(socket.AF_UNIX)
-            self.monitor.connect(self.name + ".qmp")
-            self.monitor = self.monitor.makefile("rw")
-            self.monitor.readline()
-            self.qmp("qmp_capabilities")
+            self.connect()
         self.monitor.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
         self.monitor.flush()
         while True:
@@ -283,6 +326,17 @@ class Guest:
             need("error" not in answer, f"{command}: {answer}")
             if "return" in answer:
                 return answer["return"]
+
+    def connect(self):
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(self.name + ".qmp")
+            self.monitor = connection.makefile("rw")
+            self.monitor.readline()
+            self.qmp("qmp_capabilities")
+        except OSError as e:
+            self.process.wait(10)
+            raise AssertionError(f"QEMU ended: {open(self.errors.name).read()}") from e
 
     def mirror(self, disk, target, sync):
         """A copy job until both are equal; it ends with a pivot to nothing, as Nova's do."""
@@ -300,6 +354,50 @@ class Guest:
             self.process.terminate()
             self.process.wait(20)
         self.errors.close()
+
+
+class Machine(Guest):
+    """A machine in QEMU (TCG) that does not run, with disks on virtio; memory: a file that is put
+    into its memory; incoming: where its state comes from."""
+
+    def __init__(self, lab, disks, memory=None, incoming=None):
+        self.memory, self.incoming, self.exported = memory, incoming, False
+        super().__init__(lab, disks, QEMU_UID)
+
+    def command(self):
+        return ["qemu-system-x86_64", "-S", "-display", "none", "-nodefaults", "-m", "64",
+                "-machine", "q35,accel=tcg", "-mon", "chardev=m,mode=control",
+                "-device", "virtio-scsi-pci",
+                *(["-device", f"loader,file={self.memory},addr=0x1000000,force-raw=on"]
+                  if self.memory else []),
+                *(["-incoming", self.incoming] if self.incoming else [])]
+
+    def device(self, name):
+        return ["-device", f"virtio-blk-pci,drive={name},share-rw=on"]
+
+    def io(self, disk, *commands):
+        self.export(disk)
+        return super().io(disk, *commands)
+
+    def export(self, disk):
+        if not self.exported:
+            self.qmp("nbd-server-start", addr={"type": "unix", "data": {"path": self.name + ".nbd"}})
+            self.qmp("block-export-add", type="nbd", id="e", name=disk, writable=True,
+                     **{"node-name": disk})
+            self.exported = True
+
+    def migrate(self, uri):
+        if self.exported:
+            self.qmp("nbd-server-stop")
+        self.qmp("migrate", uri=uri)
+        self.arrived()
+
+    def arrived(self):
+        def done():
+            status = self.qmp("query-migrate").get("status")
+            need(status != "failed", f"migration: {self.qmp('query-migrate')}")
+            return status == "completed"
+        wait_for("the machine's state", done, 60)
 
 
 class Node:
@@ -360,22 +458,23 @@ class Worker:
 
         first, second = (os.fsencode(lab.mnt[n]) for n in "ab")
         done(libc.unshare(CLONE_NEWNS), "unshare")
-        done(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "private mounts")
+        done(libc.mount(b"none", b"/", None, MS_REC | MS_SLAVE, None), "mounts as slaves")
         self.leave_mounts(libc, lab.mnt["b"])
         done(libc.mount(second, first, None, MS_BIND, None), "bind mount")
-        done(libc.umount2(second, 2), "umount of the second")
+        done(libc.umount2(second, MNT_DETACH), "umount of the second")
         os.makedirs("/run/sshd", exist_ok=True)
         self.sshd = subprocess.Popen([*DIE_WITH_US, "/usr/sbin/sshd", "-D",
                                       "-f", lab.path("ssh", "sshd_config"),
                                       "-E", lab.path("ssh", "log")])
 
     def leave_mounts(self, libc, but):
-        """The copies of other mounts here would keep their daemons from ending."""
-        with open("/proc/self/mounts", encoding="utf-8") as f:
+        """The copies of other mounts here would keep their daemons, and other tests', alive."""
+        with open("/proc/self/mounts", "rb") as f:
             mounts = [line.split()[1:3] for line in f]
         for folder, kind in mounts:
-            if kind.startswith("fuse") and folder != but:
-                libc.umount2(os.fsencode(folder), 2)
+            folder = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), folder)
+            if kind.startswith(b"fuse.") and folder != os.fsencode(but):
+                libc.umount2(folder, MNT_DETACH)
 
     def serve(self, pipe):
         pickle.dump("here", pipe)

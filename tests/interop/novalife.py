@@ -62,10 +62,12 @@ def snapshots(lab, a):
         a.call("guest_do", "write_marked", "disk", 54 * MIB, 80000, "running")
         live = SNAP.replace("d", "e")
         a.call("live_snapshot", U[2], live)
-        a.call("guest_do", "write_marked", "disk", 56 * MIB, 80000, "later")
+        a.call("guest_do", "write_marked", "disk", 60 * MIB, 80000, "later")
         a.call("guest_do", "stop")
+        equal("what the guest wrote later", marked(80000, "later"),
+              a.call("copy_out", home + "/disk", 60 * MIB, 80000))
         check_snapshot(lab, live, {50 * MIB: marked(100000, "boot1"),
-                                   54 * MIB: marked(80000, "running"), 56 * MIB: bytes(80000)})
+                                   54 * MIB: marked(80000, "running"), 60 * MIB: bytes(80000)})
         equal("left in snapshots", [], os.listdir(f"{lab.mnt['a']}/snapshots"))
         said.append(".delta given to QEMU's user, mirrored by the running QEMU, chown back, "
                     "converted, removed; the guest went on")
@@ -121,10 +123,11 @@ def delete(lab, a):
         need(set(keys) <= lab.secrets(), "destroyed without a service?")
         need(lab.status()["destroy_queue"]["waiting"] >= 2, "nothing waits to be destroyed")
         lab.fault()
+        run(lab.program, "upgrade", lab.mnt["a"])  # asks at once, not a minute after the failure
         gone(lab, keys)
         said.append(f"_del, rmtree in {took:.2f} s with the key service down; an open disk serves "
                     "its guest on, its header goes with the last handle; secrets destroyed when "
-                    "the service is back")
+                    "the service is back (asked by a new server at once)")
 
 
 def group(lab, a):

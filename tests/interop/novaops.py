@@ -12,12 +12,13 @@ import sys
 
 import novacreate
 import novadriver  # before any fork: it takes seconds  # pylint: disable=unused-import
+import novaguest
 import novalife
 import novamove
 import novasafe
 from novalab import IMAGE, Lab, MIB, OTHER, SMALL, marked
 
-GROUPS = {"create": novacreate, "life": novalife, "move": novamove, "safe": novasafe}
+GROUPS = {"create": novacreate, "guest": novaguest, "life": novalife, "move": novamove, "safe": novasafe}
 
 
 def main():
