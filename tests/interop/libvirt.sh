@@ -4,6 +4,7 @@
 # The guest itself checks its data: files with checksums, patterns, and a program that
 # writes and reads back all the time.
 # usage: libvirt.sh [--long]
+# shellcheck disable=SC2016  # what the guest is told expands there
 . "$(dirname "${BASH_SOURCE[0]}")/../func/lib.sh"
 # shellcheck source=tests/interop/libvirt.lib.sh
 . "$VCF_SRC/tests/interop/libvirt.lib.sh"
