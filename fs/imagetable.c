@@ -332,6 +332,17 @@ static vcf_err_t check_context(struct imagetable *t, struct image_entry *e,
 	return -EBADMSG;
 }
 
+/*
+ * Nobody had it open when its last name went: what an O_PATH descriptor or an event of fanotify
+ * leads to has no header.
+ */
+static bool is_wiped(const struct node *n)
+{
+	struct stat st;
+
+	return fstatat(n->fd, "", &st, AT_EMPTY_PATH) == 0 && st.st_nlink == 0;
+}
+
 /* Does the request have to wait, or can the file on disk tell the answer at once? */
 static vcf_err_t look_at_file(struct imagetable *t, struct node *n, enum image_need need,
 			      bool *wait, bool *create)
@@ -347,9 +358,10 @@ static vcf_err_t look_at_file(struct imagetable *t, struct node *n, enum image_n
 		return err;
 	*create = peek.kind == PEEK_EMPTY;
 	*wait = peek.kind == PEEK_CONTAINER || need == IMAGE_NEED_HEADER;
-	if (peek.kind == PEEK_PLAINTEXT)
-		return -EPERM;
-	return peek.kind == PEEK_DAMAGED ? -EBADMSG : 0;
+	err = peek.kind == PEEK_PLAINTEXT ? -EPERM
+	      : peek.kind == PEEK_DAMAGED ? -EBADMSG
+					  : 0;
+	return err && is_wiped(n) ? -ESTALE : err;
 }
 
 static void log_refusal(struct imagetable *t, struct node *n, vcf_err_t err)

@@ -185,6 +185,15 @@ def unlink_early(path):
     os.close(fd)
 
 
+def reopen_wiped(path, backing):
+    """An O_PATH descriptor of a new image that was filled, deleted and wiped by others meanwhile."""
+    fd = os.open(path, os.O_PATH)
+    with open(backing, "wb") as f:
+        f.write(random.Random(1).randbytes(40000))
+    os.unlink(backing)
+    os.close(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY))
+
+
 def rename_over_open(old, new):
     """What is replaced has a handle for a moment more."""
     fd = os.open(new, os.O_RDWR)
@@ -305,7 +314,8 @@ def opened(*folders):
 
 
 VERBS = [rename2, direct_write, direct_read, mmap_write, mmap_private, lock_hold, lock_try,
-         open_at_once, open_hold, open_only, unlinked_io, unlink_open, unlink_early, rename_over_open,
+         open_at_once, open_hold, open_only, unlinked_io, unlink_open, unlink_early,
+         reopen_wiped, rename_over_open,
          readdir_unlink, segments, pattern, luks2_edit, absent, fsync_dir,
          opened]
 

@@ -25,3 +25,7 @@ equal "secrets" 1 "$(keys)"
 exec 9>&-
 wait_for 20 bash -c "[ -z \"\$(ls '$KEYS')\" ]" || fail "the secret is still there"
 ok "unlinked while open"
+
+: >"$MNT/wiped"
+must_fail_with "Stale file handle" py reopen_wiped "$MNT/wiped" "$BACK/wiped"
+ok "what is left of a deleted image is no plaintext that somebody should move"
