@@ -352,6 +352,43 @@ vcf_err_t proglock_set(struct proglocks *pl, const struct proglock_who *who,
 	return err == -EAGAIN && wait ? wait_for(pl, fd, &own) : err;
 }
 
+/* A copy of the descriptor of the first owner at or after *i, and who that was. */
+static int next_owner(struct proglocks *pl, uint64_t nodeid, uint32_t *i, uint32_t *pid)
+{
+	SCOPED_LOCK(&pl->lock);
+
+	for (; *i < pl->high; (*i)++) {
+		struct session_lock *r = &pl->table[*i];
+
+		if (!r->used || r->nodeid != nodeid)
+			continue;
+		*pid = r->pid;
+		(*i)++;
+		return fcntl(r->fd, F_DUPFD_CLOEXEC, 3);
+	}
+	return -1;
+}
+
+/* Whom a lock does not keep from the same range has it. 0: another node's, or it is several's. */
+static pid_t pid_of(struct proglocks *pl, uint64_t nodeid, const struct flock *hit)
+{
+	uint32_t i = 0, pid;
+	int fd;
+
+	while ((fd = next_owner(pl, nodeid, &i, &pid)) >= 0) {
+		struct flock fl = *hit;
+		int rc;
+
+		fl.l_type = hit->l_type == F_WRLCK ? F_RDLCK : F_WRLCK;
+		fl.l_pid = 0;
+		rc = fcntl(fd, F_OFD_GETLK, &fl);
+		close(fd);
+		if (rc == 0 && fl.l_type == F_UNLCK)
+			return (pid_t)pid;
+	}
+	return 0;
+}
+
 vcf_err_t proglock_get(struct proglocks *pl, const struct proglock_who *who,
 		       struct flock *fl)
 {
@@ -368,10 +405,10 @@ vcf_err_t proglock_get(struct proglocks *pl, const struct proglock_who *who,
 		fl->l_type = F_UNLCK;
 		return 0;
 	}
-	if (own.l_start + own.l_len == (off_t)NODELOCK_BASE)
-		own.l_len = 0;
 	*fl = own;
-	fl->l_pid = 0; /* of an open file, maybe another node's */
+	fl->l_pid = pid_of(pl, who->nodeid, &own);
+	if (own.l_start + own.l_len == (off_t)NODELOCK_BASE)
+		fl->l_len = 0;
 	return 0;
 }
 

@@ -42,6 +42,7 @@ def child(fn):
         assert os.read(r, 1) == b"."
         os.close(r)
         return pid
+    signal.alarm(100) # whatever becomes of the test
     try:
         fn(lambda: os.write(w, b"."))
     except BaseException as e:
@@ -70,6 +71,11 @@ for name in "f", "plain/f":
                 cmd = (OFD if how == "ofd" else POSIX)["get"]
                 got = struct.unpack("hhqqi4x", fcntl.fcntl(fd, cmd, arg(W, 10, 20)))
                 assert got[0] == held and got[2:4] == (0, 0), got
+                assert got[4] == (-1 if how == "ofd" else 0), got # another node's
+                near = os.open(f"{a}/{name}", os.O_RDWR)
+                got = struct.unpack("hhqqi4x", fcntl.fcntl(near, cmd, arg(W, 10, 20)))
+                assert got[0] == held and got[2:5] == (0, 0, -1 if how == "ofd" else pid), (got, pid)
+                os.close(near)
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             for _ in range(100):

@@ -27,12 +27,13 @@ def setlk(fd, how, kind, start=0, length=0, wait=False):
         fcntl.flock(fd, op | (0 if wait else fcntl.LOCK_NB))
     else:
         fcntl.fcntl(fd, SET[how][wait], struct.pack("hhqqi4x", kind, 0, start, length, 0))
-def refused(fd, *args):
+def refused(fd, how, kind, *where):
     try:
-        setlk(fd, *args)
+        setlk(fd, how, kind, *where)
     except OSError as e:
         assert e.errno in (errno.EAGAIN, errno.EACCES), e
         return True
+    setlk(fd, how, U, *where) # the kernel tells of a close in the background
     return False
 def child(fn):
     r, w = os.pipe()
@@ -42,6 +43,7 @@ def child(fn):
         assert os.read(r, 1) == b".", "a child failed"
         os.close(r)
         return pid
+    signal.alarm(170) # whatever becomes of the test
     try:
         fn(lambda: os.write(w, b"."))
     except BaseException as e:
