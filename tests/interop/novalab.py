@@ -52,7 +52,7 @@ def equal(what, want, got):
     need(want == got, f"{what}: wanted {want!r}, got {got!r}")
 
 
-def wait_for(what, test, seconds=10):
+def wait_for(what, test, seconds=30):
     end = time.monotonic() + seconds
     while not test():
         need(time.monotonic() < end, f"not within {seconds} s: {what}")
@@ -522,7 +522,7 @@ def read(path, offset, length):
 
 
 def gone(lab, keys):
-    wait_for(f"the end of {keys}", lambda: not set(keys) & lab.secrets(), 20)
+    wait_for(f"the end of {keys}", lambda: not set(keys) & lab.secrets(), 40)
 
 
 def blocks(lab, path, node="a"):
