@@ -37,6 +37,7 @@ EVENT = struct.Struct("=IBBHQii")
 CHUNK = 4 << 20
 PAUSE = 0.05  # a file is not searched more often, and not for more than a fifth of the time
 SETTLED_NS = 100_000_000  # times of files go by ticks
+WALK_PAUSE = 0.3  # between looks for changes that no event told
 MAGICS = (b"LUKS\xba\xbe", b"SKUL\xba\xbe")
 
 
@@ -190,9 +191,13 @@ class Watch:
         poll.register(self.fan, select.POLLIN)
         poll.register(0, select.POLLIN)
         print("ready", flush=True)
+        walked_s = 0
         while True:
             ready = dict(poll.poll(int(PAUSE * 1000)))
             self.take_events()
+            if time.monotonic() - walked_s > WALK_PAUSE:
+                self.walk()
+                walked_s = time.monotonic()
             if 0 in ready:
                 word = sys.stdin.readline().strip()
                 if word != "look":
