@@ -105,6 +105,7 @@ esac
 nothing_left
 
 # And at last the medium itself, deleted blocks as well.
+sync -f "$W/disk" # also where another mount namespace keeps it
 umount "$W/disk"
 /usr/bin/python3 "$here/novawatch.py" --image "$W/disk.img" "$W/patterns" >"$W/found" ||
 	fail "in the clear on the medium: $(head -n 5 "$W/found")"

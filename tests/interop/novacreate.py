@@ -7,9 +7,8 @@ import subprocess
 import threading
 import time
 
-from novalab import (DIE_WITH_US, MARK, MIB, GIB, QEMU_UID, IMAGE, OTHER, SMALL, U, base_of,
-                     blocks, disks, equal, gone, holes_kept, marked, need, promoted, read, run,
-                     wait_for)
+from novalab import (MARK, MIB, GIB, QEMU_UID, IMAGE, OTHER, SMALL, U, base_of,
+                     blocks, disks, equal, gone, holes_kept, marked, need, promoted, read, run)
 
 
 def start(lab, a):
@@ -174,10 +173,7 @@ def in_use(lab, a):
 
 def second_writer(lab, a, path):
     """A machine's disk is its own (an NBD export's is not): OFD locks through the mount."""
-    machine = subprocess.Popen(
-        [*DIE_WITH_US, "qemu-system-x86_64", "-S", "-display", "none", "-nodefaults", "-machine",
-         "q35,accel=tcg", "-blockdev", f"driver=file,node-name=f,filename={path},cache.direct=on",
-         "-blockdev", f"driver={lab.fmt},node-name=d,file=f", "-device", "virtio-blk-pci,drive=d"])
+    machine = lab.machine({"disk": (path, lab.fmt)}, alone=True)
 
     def refused():
         done = subprocess.run(["qemu-io", "-f", lab.fmt, "-c", "write 0 0", path],
@@ -185,11 +181,11 @@ def second_writer(lab, a, path):
         return done.returncode and 'Failed to get "write" lock' in done.stderr
 
     try:
-        wait_for("a second writer that is refused", refused)
+        need(refused(), "a second writer is let in")
         equal("virtual size", GIB, a.call("image_info", path)["virtual"])
     finally:
-        machine.kill()
-        machine.wait()
+        machine.process.kill()
+        machine.stop()
     need(not refused(), "the lock outlives its owner")
 
 
