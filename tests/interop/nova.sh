@@ -29,6 +29,9 @@ at_exit 'umount -l "$W/mntb" 2>/dev/null; umount -l "$W/disk" 2>/dev/null'
 mkdir -m 755 "$W/disk/a" "$W/disk/b"
 mkdir -m 700 "$W/disk/state-a" "$W/disk/state-b"
 
+timeout=2
+[ "$group" != life ] || timeout=30 # a deletion that waits for the service is seen
+
 node_conf() { # NODE MOUNTPOINT
 	cat <<-CONFIG
 		[mount]
@@ -41,7 +44,7 @@ node_conf() { # NODE MOUNTPOINT
 	sed -n '/^\[rules\]/,/^\[key-service\]/p' "$VCF_SRC/contrib/nova/vmcryptfs.conf"
 	cat <<-CONFIG
 		helper = $HELPER/vmcryptfs-key-test
-		timeout = 2
+		timeout = $timeout
 		linger = 1
 		destroy-delay = 1s
 		destroy-rate = 6000
@@ -102,6 +105,7 @@ esac
 nothing_left
 
 # And at last the medium itself, deleted blocks as well.
+sync -f "$W/disk" # also where another mount namespace keeps it
 umount "$W/disk"
 /usr/bin/python3 "$here/novawatch.py" --image "$W/disk.img" "$W/patterns" >"$W/found" ||
 	fail "in the clear on the medium: $(head -n 5 "$W/found")"

@@ -7,9 +7,8 @@ import subprocess
 import threading
 import time
 
-from novalab import (DIE_WITH_US, MARK, MIB, GIB, QEMU_UID, IMAGE, OTHER, SMALL, U, base_of,
-                     blocks, disks, equal, gone, holes_kept, marked, need, promoted, read, run,
-                     wait_for)
+from novalab import (MARK, MIB, GIB, QEMU_UID, IMAGE, OTHER, SMALL, U, base_of,
+                     blocks, disks, equal, gone, holes_kept, marked, need, promoted, read, run)
 
 
 def start(lab, a):
@@ -24,23 +23,11 @@ def start(lab, a):
         equal("secrets made", set(), lab.settled_secrets() - before)
         with open(lab.path("disk", "a", "compute_nodes"), encoding="ascii") as f:
             need("node-a" in json.load(f), "compute_nodes is not in the clear")
-        as_nova(lab)
+        os.chown(lab.mnt["a"], QEMU_UID, QEMU_UID)
+        a.call("probe_as", QEMU_UID)
+        os.chown(lab.mnt["a"], 0, 0)
         said.append("O_DIRECT probe: cache=none; compute_nodes; shared-storage file; fallocate; "
                     "statvfs is the backing's; no secret made; the same as another uid")
-
-
-def as_nova(lab):
-    """The probes again, as a user who owns the folder and is not root."""
-    os.chown(lab.mnt["a"], QEMU_UID, QEMU_UID)
-    code = ("import sys,os,tempfile; sys.path.insert(0, '/usr/lib/python3/dist-packages')\n"
-            "from nova.privsep import utils\n"
-            "r = sys.argv[1]\n"
-            "assert utils.supports_direct_io(r)\n"
-            "os.utime(r, None); fd, t = tempfile.mkstemp(dir=r); os.utime(r, None)\n"
-            "assert os.path.exists(t) and os.access(r, os.W_OK); os.remove(t)\n")
-    run("/usr/bin/python3", "-c", code, lab.mnt["a"], user=QEMU_UID, group=QEMU_UID,
-        extra_groups=[])
-    os.chown(lab.mnt["a"], 0, 0)
 
 
 def create(lab, a):
@@ -186,10 +173,7 @@ def in_use(lab, a):
 
 def second_writer(lab, a, path):
     """A machine's disk is its own (an NBD export's is not): OFD locks through the mount."""
-    machine = subprocess.Popen(
-        [*DIE_WITH_US, "qemu-system-x86_64", "-S", "-display", "none", "-nodefaults", "-machine",
-         "q35,accel=tcg", "-blockdev", f"driver=file,node-name=f,filename={path},cache.direct=on",
-         "-blockdev", f"driver={lab.fmt},node-name=d,file=f", "-device", "virtio-blk-pci,drive=d"])
+    machine = lab.machine({"disk": (path, lab.fmt)}, alone=True)
 
     def refused():
         done = subprocess.run(["qemu-io", "-f", lab.fmt, "-c", "write 0 0", path],
@@ -197,11 +181,11 @@ def second_writer(lab, a, path):
         return done.returncode and 'Failed to get "write" lock' in done.stderr
 
     try:
-        wait_for("a second writer that is refused", refused)
+        need(refused(), "a second writer is let in")
         equal("virtual size", GIB, a.call("image_info", path)["virtual"])
     finally:
-        machine.kill()
-        machine.wait()
+        machine.process.kill()
+        machine.stop()
     need(not refused(), "the lock outlives its owner")
 
 
@@ -237,7 +221,7 @@ def ageing(lab, a):
                     for p in glob.glob(f"{lab.mnt['a']}/_base/*"))
         files = len(os.listdir(f"{lab.mnt['a']}/_base"))
         need(0 <= below - usage <= files * 2 * MIB + 65536, f"usage {usage}, below {below}")
-        need(time.time() - os.stat(base).st_mtime < 30, "a used base was not touched")
+        need(time.time() - os.stat(base).st_mtime < 100, "a used base was not touched")
         old = 1_600_000_000_123_456_789
         os.utime(unused, ns=(old, old))
         equal("mtime", old, os.stat(unused).st_mtime_ns)

@@ -7,6 +7,7 @@ and the guest's XML, the image service, the data base, volumes and network.
 """
 import os
 import time
+import traceback
 import types
 import warnings
 from unittest import mock
@@ -181,6 +182,25 @@ class Nova:
         need(imagebackend.Flat(path=self.root + "/probe/disk")._can_fallocate(), "no fallocate")
         os.rmdir(self.root + "/probe")
         return self.drv._get_local_gb_info()
+
+    def probe_as(self, uid):
+        """The probes as a user who owns the folder and is not root."""
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setgroups([])
+                os.setgid(uid)
+                os.setuid(uid)
+                need(nova.privsep.utils.supports_direct_io(self.root), "no O_DIRECT")
+                test = self.shared_file()
+                need(self.sees_shared_file(test), "the test file is not seen")
+                self.remove_shared_file(test)
+                need(os.access(self.root, os.W_OK), "no access")
+                os._exit(0)
+            except BaseException:  # whatever it is: said, and the end of this process
+                traceback.print_exc()
+            os._exit(1)
+        equal("the probes' end", 0, os.waitpid(pid, 0)[1])
 
     def shared_file(self):
         return self.drv._create_shared_storage_test_file(None)

@@ -52,7 +52,7 @@ def equal(what, want, got):
     need(want == got, f"{what}: wanted {want!r}, got {got!r}")
 
 
-def wait_for(what, test, seconds=10):
+def wait_for(what, test, seconds=30):
     end = time.monotonic() + seconds
     while not test():
         need(time.monotonic() < end, f"not within {seconds} s: {what}")
@@ -288,7 +288,8 @@ class Guest:
         self.process = subprocess.Popen(args, stderr=self.errors, user=uid, group=uid,
                                         extra_groups=[] if uid else None)
         self.monitor = None
-        wait_for("QEMU's start", self.started, 30)
+        wait_for("QEMU's start", self.started)
+        self.connect()  # it answers when it has opened its disks
 
     def command(self):
         return ["qemu-storage-daemon", "--nbd-server",
@@ -317,8 +318,6 @@ class Guest:
         self.io(disk, f"write -s {source} {offset} {length}", "flush")
 
     def qmp(self, command, **arguments):
-        if not self.monitor:
-            self.connect()
         self.monitor.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
         self.monitor.flush()
         while True:
@@ -358,10 +357,11 @@ class Guest:
 
 class Machine(Guest):
     """A machine in QEMU (TCG) that does not run, with disks on virtio; memory: a file that is put
-    into its memory; incoming: where its state comes from."""
+    into its memory; incoming: where its state comes from; alone: nobody else may write its disks,
+    not even by io()."""
 
-    def __init__(self, lab, disks, memory=None, incoming=None):
-        self.memory, self.incoming, self.exported = memory, incoming, False
+    def __init__(self, lab, disks, memory=None, incoming=None, alone=False):
+        self.memory, self.incoming, self.alone, self.exported = memory, incoming, alone, False
         super().__init__(lab, disks, QEMU_UID)
 
     def command(self):
@@ -373,7 +373,7 @@ class Machine(Guest):
                 *(["-incoming", self.incoming] if self.incoming else [])]
 
     def device(self, name):
-        return ["-device", f"virtio-blk-pci,drive={name},share-rw=on"]
+        return ["-device", f"virtio-blk-pci,drive={name},share-rw={'off' if self.alone else 'on'}"]
 
     def io(self, disk, *commands):
         self.export(disk)
@@ -522,7 +522,7 @@ def read(path, offset, length):
 
 
 def gone(lab, keys):
-    wait_for(f"the end of {keys}", lambda: not set(keys) & lab.secrets(), 20)
+    wait_for(f"the end of {keys}", lambda: not set(keys) & lab.secrets(), 40)
 
 
 def blocks(lab, path, node="a"):

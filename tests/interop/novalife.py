@@ -110,7 +110,7 @@ def delete(lab, a):
         lab.fault("get unavailable", "new unavailable", "destroy unavailable", "find unavailable",
                   "ping unavailable", "list unavailable")
         took = a.call("delete", U[1])
-        need(took < 2, f"{took} s while the key service is down")
+        need(took < 10, f"{took} s while the key service is down")
         guest.write_marked("disk", 58 * MIB, 5000, "deleted")
         guest.io("disk", "read 0 1M")
         equal("the header while a handle lives", b"LUKS", os.pread(held[0], 4, 0))

@@ -36,6 +36,8 @@ FAN_MARK_ADD, FAN_MARK_FILESYSTEM = 1, 0x100
 EVENT = struct.Struct("=IBBHQii")
 CHUNK = 4 << 20
 PAUSE = 0.05  # a file is not searched more often, and not for more than a fifth of the time
+SETTLED_NS = 100_000_000  # times of files go by ticks
+WALK_PAUSE = 0.3  # between looks for changes that no event told
 MAGICS = (b"LUKS\xba\xbe", b"SKUL\xba\xbe")
 
 
@@ -46,6 +48,7 @@ class Patterns:
         self.words = [w.encode("latin-1") for w in told["patterns"]]
         self.plain = [re.compile(p) for p in told["plain"]]
         self.overlap = max(map(len, self.words)) - 1
+        self.searched = 0  # bytes
 
     def is_plain(self, path):
         return any(p.match(path) for p in self.plain)
@@ -65,6 +68,7 @@ class Patterns:
                 data = os.pread(fd, min(CHUNK, end - at) + self.overlap, at)
                 if not data:
                     return found
+                self.searched += len(data)
                 found += [(at + data.find(w), w) for w in self.words if w in data]
                 at += CHUNK
             at = end
@@ -77,6 +81,7 @@ class File:
         self.fd = fd
         self.dirty = True
         self.next_s = 0
+        self.searched = None  # its times and size when it was searched the last time
 
 
 class Watch:
@@ -101,20 +106,22 @@ class Watch:
                 data = os.read(self.fan, 65536)
             except BlockingIOError:
                 return
-            for _len, _v, _r, _m, _mask, fd, pid in EVENT.iter_unpack(data):
+            for _len, _v, _r, _m, mask, fd, pid in EVENT.iter_unpack(data):
                 if fd < 0:
                     self.found.add("an event without a descriptor: something was not seen")
                 elif pid == os.getpid():
                     os.close(fd)
                 else:
-                    self.take(fd)
+                    self.take(fd, mask & FAN_MODIFY)
 
-    def take(self, fd):
+    def take(self, fd, modified=False):
         st = os.fstat(fd)
         old = self.files.get(st.st_ino)
         if old:
             os.close(fd)
             old.dirty = True
+            if modified:
+                old.searched = None
         elif (st.st_mode & 0o170000) == 0o100000:
             self.files[st.st_ino] = File(fd)
             self.seen.add(st.st_ino)
@@ -133,7 +140,20 @@ class Watch:
                 except OSError:
                     pass
 
+    def is_searched(self, f):
+        """Nothing changed since the last search, which began long enough after the last change
+        for the clock of the file system to tell."""
+        st = os.fstat(f.fd)
+        now = (st.st_mtime_ns, st.st_ctime_ns, st.st_size, st.st_nlink)
+        same = f.searched == now
+        settled = time.time_ns() - max(st.st_mtime_ns, st.st_ctime_ns) > SETTLED_NS
+        f.searched = now if settled else None
+        return same
+
     def judge(self, f):
+        if self.is_searched(f):
+            return
+        self.looks += 1
         path = os.readlink(f"/proc/self/fd/{f.fd}")
         rel = os.path.relpath(path.removesuffix(" (deleted)"), self.folder)
         for off, word in self.patterns.search(f.fd):
@@ -143,7 +163,6 @@ class Watch:
         if st.st_nlink and os.fstat(f.fd).st_nlink and first.strip(b"\0") and \
                 not first.startswith(MAGICS) and not self.patterns.is_plain(rel):
             self.found.add(f"{rel}: begins with {first[:16]!r}")
-        self.looks += 1
 
     def search_changed(self, now_s):
         for ino, f in list(self.files.items()):
@@ -172,9 +191,13 @@ class Watch:
         poll.register(self.fan, select.POLLIN)
         poll.register(0, select.POLLIN)
         print("ready", flush=True)
+        walked_s = 0
         while True:
             ready = dict(poll.poll(int(PAUSE * 1000)))
             self.take_events()
+            if time.monotonic() - walked_s > WALK_PAUSE:
+                self.walk()
+                walked_s = time.monotonic()
             if 0 in ready:
                 word = sys.stdin.readline().strip()
                 if word != "look":
@@ -193,4 +216,5 @@ def main():
     Watch(sys.argv[1], Patterns(sys.argv[2])).serve()
 
 
-main()
+if __name__ == "__main__":
+    main()
