@@ -88,7 +88,7 @@ NODISCARD vcf_err_t container_write_device(const struct container *c, int fd,
  *           bytes zero)
  * -EPERM    not a LUKS header at all: plaintext (never adopted)
  * -EBADMSG  a LUKS header that the allow-list refuses, a damaged one, or no valid token;
- *           a line that says why is logged, starting with `name`
+ *           a line that says why is logged, starting with `name` (NULL: none)
  *
  * A header with one good copy of two, or with an older one, is mended in memory, and so is a
  * torn one of LUKS1 (luks1_pages.h); *mended tells (may be NULL). Write it back with container_write_mended() under the image's

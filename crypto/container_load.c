@@ -25,7 +25,8 @@ static vcf_err_t refuse_kind(const struct peek *peek, const char *name)
 	case PEEK_DAMAGED:
 		break;
 	}
-	log_err("%s: the LUKS header is damaged or of an unknown form", name);
+	if (name)
+		log_err("%s: the LUKS header is damaged or of an unknown form", name);
 	return -EBADMSG;
 }
 
@@ -76,7 +77,8 @@ vcf_err_t container_check(struct container *c, const char *name, bool *mended)
 		return err;
 	why = judge(c);
 	if (why) {
-		log_err("%s: header refused: %s", name, why);
+		if (name)
+			log_err("%s: header refused: %s", name, why);
 		return -EBADMSG;
 	}
 	if (mended)
@@ -98,7 +100,8 @@ vcf_err_t container_load(struct container **out, int fd, const char *name, bool 
 	if (err)
 		return err;
 	if (size < peek.data_off) {
-		log_err("%s: the file ends inside its header", name);
+		if (name)
+			log_err("%s: the file ends inside its header", name);
 		return -EBADMSG;
 	}
 	err = new_from_peek(&c, &peek);

@@ -388,6 +388,16 @@ static vcf_err_t check_token(struct imagejob *j)
 	return 0;
 }
 
+/* Why it is refused is logged unless it has no name any more, and is being wiped. */
+static vcf_err_t load_header(struct imagejob *j, int fd)
+{
+	vcf_err_t err = container_load(&j->c, fd, NULL, &j->mended);
+
+	if (err != -EBADMSG || has_gone(j->pathfd))
+		return err;
+	return container_load(&j->c, fd, j->path, &j->mended);
+}
+
 static vcf_err_t load(struct imagejob *j)
 {
 	auto_close int fd = node_reopen_fd(j->sv, j->pathfd, O_RDONLY);
@@ -400,7 +410,7 @@ static vcf_err_t load(struct imagejob *j)
 	err = lock_header(j, fd, false);
 	if (err)
 		return err;
-	err = container_load(&j->c, fd, j->path, &j->mended);
+	err = load_header(j, fd);
 	if (err)
 		return err;
 	j->loads++;

@@ -185,10 +185,11 @@ def unlink_early(path):
     os.close(fd)
 
 
-def reopen_wiped(path, backing):
-    """An O_PATH descriptor of a new image that was filled, deleted and wiped by others meanwhile."""
+def reopen_wiped(path, backing, keep):
+    """By an O_PATH descriptor, an image that was deleted, and wiped from byte KEEP on, meanwhile."""
     fd = os.open(path, os.O_PATH)
-    with open(backing, "wb") as f:
+    with open(backing, "r+b") as f:
+        f.seek(int(keep))
         f.write(random.Random(1).randbytes(40000))
     os.unlink(backing)
     os.close(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY))

@@ -27,5 +27,9 @@ wait_for 20 bash -c "[ -z \"\$(ls '$KEYS')\" ]" || fail "the secret is still the
 ok "unlinked while open"
 
 : >"$MNT/wiped"
-must_fail_with "Stale file handle" py reopen_wiped "$MNT/wiped" "$BACK/wiped"
-ok "what is left of a deleted image is no plaintext that somebody should move"
+echo content >"$MNT/half"
+vcf_remount
+for f in wiped:0 half:8; do
+	must_fail_with "Stale file handle" py reopen_wiped "$MNT/${f%:*}" "$BACK/${f%:*}" "${f#*:}"
+done
+ok "what is left of a deleted image is neither plaintext that somebody should move nor damaged"
