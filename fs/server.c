@@ -410,6 +410,8 @@ static void stop_keys(struct server *sv)
 {
 	if (sv->deferred)
 		deferred_quiesce(sv->deferred);
+	if (sv->wipes)
+		wipewait_stop(sv->wipes);
 	keysets_stop(sv);
 	if (sv->deferred)
 		deferred_stop(sv->deferred);
