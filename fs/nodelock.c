@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -77,11 +79,14 @@ void nodelock_byte_release(int fd, enum nodelock_byte which)
  * NFS looks at the file anew when a lock is taken, CephFS is told of changes; the kernel's cache of a
  * FUSE client (GlusterFS) knows nothing of either, and FOPEN_DIRECT_IO is its server's to give.
  */
-static bool deaf_cache; /* set once, before there are threads */
+static bool deaf_cache; /* set before there are threads that look */
 
-void nodelock_set_deaf_cache(bool deaf)
+bool nodelock_begin(int fd)
 {
-	deaf_cache = deaf;
+	struct statfs fs;
+
+	deaf_cache = fstatfs(fd, &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC;
+	return deaf_cache;
 }
 
 void nodelock_look_anew(int fd)

@@ -48,7 +48,8 @@ void nodelock_byte_release(int fd, enum nodelock_byte which);
  * file are dropped, where its file system would go on using them. Taking a lock does it; others do it
  * before they read. What is read ahead would come too early: not by this open file.
  */
-void nodelock_set_deaf_cache(bool deaf); /* once, before there are threads */
+bool nodelock_begin(
+	int fd); /* once, before there are threads; is it on a FUSE file system? */
 void nodelock_look_anew(int fd);
 void nodelock_no_readahead(int fd);
 

@@ -342,13 +342,6 @@ static vcf_err_t find_session(struct server *sv)
 	return err;
 }
 
-static bool is_fuse(int fd)
-{
-	struct statfs fs;
-
-	return fstatfs(fd, &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC;
-}
-
 /* Those that are known to: others may take the time from a server, or from nowhere. */
 static bool births_tell(int rootfd)
 {
@@ -375,8 +368,7 @@ vcf_err_t server_new(struct server **out, const struct server_params *p)
 	sv->session = p->session;
 	sv->rootfd = p->rootfd;
 	sv->births_tell = births_tell(p->rootfd);
-	sv->fuse_below = is_fuse(p->rootfd);
-	nodelock_set_deaf_cache(sv->fuse_below);
+	sv->fuse_below = nodelock_begin(p->rootfd);
 	sv->devfd = p->devfd;
 	sv->stream = p->stream;
 	sv->spawn = p->spawn;
@@ -410,6 +402,8 @@ static void stop_keys(struct server *sv)
 {
 	if (sv->deferred)
 		deferred_quiesce(sv->deferred);
+	if (sv->wipes)
+		wipewait_stop(sv->wipes);
 	keysets_stop(sv);
 	if (sv->deferred)
 		deferred_stop(sv->deferred);

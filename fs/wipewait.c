@@ -19,6 +19,9 @@ struct wipewait {
 	struct server *sv;
 	struct mutex lock;
 	struct wait *first; /* (l) */
+	unsigned int busy;  /* (l) ticks that are under way */
+	bool stopped;	    /* (l) */
+	pthread_cond_t idle;
 };
 
 vcf_err_t wipewait_new(struct wipewait **out, struct server *sv)
@@ -29,6 +32,7 @@ vcf_err_t wipewait_new(struct wipewait **out, struct server *sv)
 		return -ENOMEM;
 	w->sv = sv;
 	mutex_init(&w->lock, RANK_WIPEWAIT);
+	pthread_cond_init(&w->idle, NULL);
 	*out = w;
 	return 0;
 }
@@ -61,6 +65,7 @@ void wipewait_free(struct wipewait *w)
 		free(one);
 		one = next;
 	}
+	pthread_cond_destroy(&w->idle);
 	mutex_fini(&w->lock);
 	free(w);
 }
@@ -85,10 +90,38 @@ void wipewait_add(struct wipewait *w, uint64_t deletion, int fd, uint64_t data_o
 	log_dbg("a deleted image is open on another node: its header stays until then");
 }
 
+static bool begin(struct wipewait *w)
+{
+	SCOPED_LOCK(&w->lock);
+
+	w->busy += !w->stopped;
+	return !w->stopped;
+}
+
+static void end(struct wipewait *w)
+{
+	SCOPED_LOCK(&w->lock);
+
+	w->busy--;
+	pthread_cond_broadcast(&w->idle);
+}
+
+void wipewait_stop(struct wipewait *w)
+{
+	SCOPED_LOCK(&w->lock);
+
+	w->stopped = true;
+	while (w->busy)
+		mutex_wait(&w->lock, &w->idle);
+}
+
 void wipewait_tick(struct wipewait *w)
 {
-	struct wait *one = take_all(w);
+	struct wait *one;
 
+	if (!begin(w))
+		return;
+	one = take_all(w);
 	while (one) {
 		struct wait *next = one->next;
 
@@ -102,4 +135,5 @@ void wipewait_tick(struct wipewait *w)
 		}
 		one = next;
 	}
+	end(w);
 }

@@ -27,4 +27,7 @@ void wipewait_add(struct wipewait *w, uint64_t deletion, int fd, uint64_t data_o
 
 void wipewait_tick(struct wipewait *w);
 
+/* No tick does anything from now on: the queues that they tell of it go. */
+void wipewait_stop(struct wipewait *w);
+
 #endif
