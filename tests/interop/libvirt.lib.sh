@@ -46,6 +46,7 @@ libvirt_setup() {
 	mkdir -m 755 "$INST" "$W/kernel"
 	mkdir -m 700 "$W/node1" "$W/node2"
 	mount --bind "$W" "$W"
+	mount --make-private "$W" # else each mount in it is hidden below it as well
 	mount --make-shared "$W"
 	at_exit "umount -l $W"
 	base=$("$INTEROP/guest-prep")

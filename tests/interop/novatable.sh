@@ -18,13 +18,14 @@ for group in create life guest move safe; do
 	done
 done
 
+declare -A parts=([02]=2 [03]=2 [08]=2 [10]=4) # lines of one operation
 row() { # NUMBER NAME [FORMAT REASON]   a format for which there is no such operation, and why
 	local n=$1 name=$2 not=${3:-} why=${4:-} result=() format
 
 	for format in raw qcow2; do
 		if [ "$format" = "$not" ]; then
 			result+=("n.a.")
-		elif grep -qsE "^ok $n [^:]* $format:" "$out"/*-$format; then
+		elif [ "$(cat "$out"/*-$format | grep -acE "^ok $n [^:]* $format:")" -ge "${parts[$n]:-1}" ]; then
 			result+=("pass")
 		else
 			result+=("FAIL")
