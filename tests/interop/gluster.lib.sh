@@ -21,7 +21,7 @@ gluster_namespace() { # SCRIPT-ARGUMENT...
 	if [ -z "${VCF_GLUSTER_NAMESPACE:-}" ]; then
 		! gluster_missing >/dev/null || skip "$(gluster_missing)"
 		VCF_GLUSTER_NAMESPACE=1 exec unshare --mount --net --pid --fork --kill-child \
-			--mount-proc --propagation private bash "$0" "$@"
+			--mount-proc --propagation slave bash "$0" "$@"
 	fi
 	# The copies of other people's mounts would keep those busy.
 	while read -r other; do
