@@ -270,14 +270,15 @@ vcf_err_t ops_drop_set_ids(struct server *sv, uint64_t nodeid, int fd)
 	return 0;
 }
 
-static void patch_init(struct server *sv, struct iovec *payload)
+/* True if it is the first answer of this mount. */
+static bool patch_init(struct server *sv, struct iovec *payload)
 {
 	const struct fuse_in_header *in = (const void *)current_worker->req;
 	const struct fuse_init_in *asked = (const void *)(in + 1);
 	struct fuse_init_out *out = payload->iov_base;
 
 	if (payload->iov_len < sizeof(*out))
-		return;
+		return false;
 	/* libfuse 3.14 knows PARALLEL_DIROPS as a wish but never tells the kernel. */
 	out->flags |= INIT_EXT | FUSE_PARALLEL_DIROPS;
 	/* A mapping is in the page cache, where no other node's writes come. */
@@ -289,14 +290,13 @@ static void patch_init(struct server *sv, struct iovec *payload)
 	 */
 	out->flags |= asked->flags & FUSE_HANDLE_KILLPRIV_V2;
 	if (sv->inited)
-		return;
+		return false;
 	takeover_save_init(
 		sv, current_worker->req,
 		((const struct fuse_in_header *)(const void *)current_worker->req)->len);
 	CRASHPOINT("init-saved");
-	if (sv->on_init)
-		sv->on_init(sv->on_init_arg);
 	sv->inited = true;
+	return true;
 }
 
 /* Where a positive answer to the request under way carries struct fuse_open_out, or NULL. */
@@ -358,6 +358,8 @@ ssize_t ops_writev(int fd, struct iovec *iov, int count, void *userdata)
 	const struct fuse_out_header *out = iov[0].iov_base;
 	const struct fuse_in_header *in = w ? (const void *)w->req : NULL;
 	struct fuse_open_out *open;
+	bool first = false;
+	ssize_t sent;
 
 	(void)fd;
 	if (out->unique == TAKEOVER_INIT_UNIQUE)
@@ -367,7 +369,11 @@ ssize_t ops_writev(int fd, struct iovec *iov, int count, void *userdata)
 		if (open)
 			open->open_flags |= w->open_flags;
 		if (in->opcode == FUSE_INIT)
-			patch_init(sv, &iov[1]);
+			first = patch_init(sv, &iov[1]);
 	}
-	return ops_send(sv, iov, count);
+	sent = ops_send(sv, iov, count);
+	/* Once the kernel has it: whoever is told may count on what was negotiated. */
+	if (first && sent >= 0 && sv->on_init)
+		sv->on_init(sv->on_init_arg);
+	return sent;
 }
