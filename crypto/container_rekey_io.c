@@ -131,12 +131,30 @@ static vcf_err_t write_all(const struct rekey *r, const struct rekey_io *io,
 	return err;
 }
 
+/* The new secret may become another container's. Best effort. */
+static void take_back(const struct rekey *r, const struct rekey_io *io)
+{
+	vcf_err_t err = wipe_area(io, r->new_area.off, r->new_area.len);
+
+	if (!err && r->kept)
+		err = wipe_area(io, r->c->subject.data_off - LUKS1_KEPT_LEN,
+				LUKS1_KEPT_LEN);
+	if (err)
+		log_dbg("a key slot that is not used cannot be overwritten: %s",
+			strerror(-err));
+}
+
 vcf_err_t container_rekey_replay(const struct rekey *r, const struct rekey_io *io,
 				 vcf_err_t (*note)(void *arg), void *arg,
 				 enum rekey_outcome *outcome)
 {
+	vcf_err_t err;
+
 	*outcome = REKEY_OLD;
-	return write_all(r, io, note, arg, outcome);
+	err = write_all(r, io, note, arg, outcome);
+	if (err && *outcome == REKEY_OLD)
+		take_back(r, io);
+	return err;
 }
 
 static vcf_err_t is_unchanged(const struct rekey *r, int fd)
@@ -208,6 +226,13 @@ static int next_area(const struct container *c, uint64_t pos, struct rekey_area 
 	return found;
 }
 
+/* A first rekey that was cut short: the header is the old one. */
+static bool has_kept(const struct container *c)
+{
+	return c->subject.format == FORMAT_LUKS1 &&
+	       luks1_has_kept(c->hdr, c->subject.data_off);
+}
+
 /* All that lies between the areas of the key slots; nothing, unless each of them is known. */
 static vcf_err_t each_unused(const struct container *c,
 			     vcf_err_t (*fn)(void *arg, uint64_t off, uint64_t len),
@@ -218,7 +243,7 @@ static vcf_err_t each_unused(const struct container *c,
 	vcf_err_t err = 0;
 	int more = 0;
 
-	if (c->token.generation < 2)
+	if (c->token.generation < 2 && !has_kept(c))
 		return 0;
 	while (!err && (more = next_area(c, pos, &next)) > 0) {
 		err = each_remain(c, pos, next.off, fn, arg);

@@ -68,6 +68,11 @@ static bool is_torn(const unsigned char *page, const unsigned char *old_page,
 	return !of_old && !of_new;
 }
 
+bool luks1_has_kept(const unsigned char *hdr, uint64_t data_off)
+{
+	return is_kept(hdr + data_off - LUKS1_KEPT_LEN);
+}
+
 bool luks1_mend(unsigned char *hdr, uint64_t data_off)
 {
 	const unsigned char *old_page = hdr + data_off - LUKS1_KEPT_LEN;

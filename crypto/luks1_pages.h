@@ -32,6 +32,9 @@ enum { LUKS1_KEPT_LEN = 3 * LUKS1_TOKEN_END };
 bool luks1_keep(unsigned char *kept, const unsigned char *old_page,
 		const unsigned char *new_page);
 
+/* Are pages kept there? */
+bool luks1_has_kept(const unsigned char *hdr, uint64_t data_off);
+
 /* Mends the first page of the data_off bytes at hdr. True if that changed it. */
 bool luks1_mend(unsigned char *hdr, uint64_t data_off);
 

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "crypto/container_rekey.h"
+#include "crypto/luks1_pages.h"
 #include "crypto/luks_disk.h"
 #include "tests/unit/made.h"
 #include "tests/unit/unit.h"
@@ -227,11 +228,16 @@ START_TEST(note_refused)
 	auto_close int fd = made_file(made[_i].header, CONTAINER_DATA_OFF);
 	auto_container struct container *c = load(fd, made[_i].secret);
 	auto_rekey struct rekey *r = rekey(c);
+	auto_free unsigned char *now = malloc(CONTAINER_DATA_OFF);
 	enum rekey_outcome outcome = REKEY_NEW;
 
 	ck_assert_int_eq(container_write_rekeyed(r, fd, refuse, NULL, &outcome), -ENOSPC);
 	ck_assert_int_eq(outcome, REKEY_OLD);
 	ck_assert(!which_secret(fd, _i));
+	/* of the new slot nothing stays */
+	ck_assert_int_eq(io_pread_full(fd, now, CONTAINER_DATA_OFF, 0),
+			 CONTAINER_DATA_OFF);
+	ck_assert_mem_eq(now, made[_i].header, CONTAINER_DATA_OFF);
 }
 END_TEST
 
@@ -406,6 +412,29 @@ START_TEST(kept_pages_of_another_time)
 }
 END_TEST
 
+/* A crash before the first page changed: what would open the image with the new secret goes. */
+START_TEST(cut_short)
+{
+	struct record rec = {.fail_at = -1};
+	auto_free unsigned char *now = malloc(CONTAINER_DATA_OFF);
+	enum rekey_outcome outcome;
+	auto_close int fd = -1;
+	auto_container struct container *c = NULL;
+
+	ck_assert_int_eq(make_record(&rec, MADE_LUKS1, &outcome), 0);
+	fd = file_after(&rec, MADE_LUKS1, 4); /* slot, sync, kept pages, sync */
+	free_record(&rec);
+	c = load(fd, made[MADE_LUKS1].secret);
+	ck_assert(container_has_unused(c));
+	ck_assert_int_eq(container_wipe_unused(c, fd, NULL), 0);
+	ck_assert(!container_has_unused(c));
+	ck_assert_int_eq(io_pread_full(fd, now, CONTAINER_DATA_OFF, 0),
+			 CONTAINER_DATA_OFF);
+	ck_assert(!memmem(now, CONTAINER_DATA_OFF, LUKS1_KEPT_MAGIC, 16));
+	ck_assert(!which_secret(fd, MADE_LUKS1));
+}
+END_TEST
+
 /* Where the last key slot ends at the data and is in use, the pages cannot be kept. */
 START_TEST(no_room_to_keep_pages)
 {
@@ -508,6 +537,7 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(tc, note_refused, 0, MADE_TWIN);
 	tcase_add_loop_test(tc, crash_anywhere, 0, MADE_TWIN);
 	tcase_add_test(tc, kept_pages_of_another_time);
+	tcase_add_test(tc, cut_short);
 	tcase_add_test(tc, no_room_to_keep_pages);
 	tcase_add_loop_test(tc, disk_fails, 0, MADE_TWIN);
 	tcase_add_loop_test(tc, remains_are_wiped, 0, MADE_TWIN);
