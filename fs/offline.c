@@ -498,6 +498,20 @@ static vcf_err_t look_again(const struct fresh *n)
 	return st.st_nlink ? check_daemons(n->o->runtime, n->f->fd, &st) : -ESTALE;
 }
 
+/* A daemon of another node may have given it another secret, too. */
+static vcf_err_t has_header(const struct fresh *n)
+{
+	auto_container struct container *now = NULL;
+	vcf_err_t err = container_load(&now, n->f->fd, n->f->path, NULL);
+
+	if (err)
+		return err;
+	return memcmp(container_token(now)->mac, container_token(n->f->c)->mac,
+		      TOKEN_MAC_LEN) == 0
+		       ? 0
+		       : -ESTALE;
+}
+
 static vcf_err_t write_header(struct fresh *n, enum rekey_outcome *outcome)
 {
 	auto_rekey struct rekey *r = NULL;
@@ -514,6 +528,8 @@ static vcf_err_t write_header(struct fresh *n, enum rekey_outcome *outcome)
 	if (err)
 		log_dbg("no lock on the header: %s", strerror(-err));
 	err = look_again(n);
+	if (!err)
+		err = has_header(n);
 	/* one that was mended as it was loaded */
 	if (!err)
 		err = container_write_mended(n->f->c, n->f->fd);
