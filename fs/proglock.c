@@ -83,29 +83,44 @@ static vcf_err_t add_locked(struct proglocks *pl, const struct proglock_who *who
 	return 0;
 }
 
-/* A copy of the owner's descriptor, which it gets here; make false: -ENOENT if it has none. */
-static int owner_fd(struct proglocks *pl, const struct proglock_who *who, bool make)
+static int copy_locked(struct session_lock *r, const struct proglock_who *who)
 {
-	auto_close int fd = make ? nodelock_reopen(who->fd) : -1;
+	int copy = fcntl(r->fd, F_DUPFD_CLOEXEC, 3);
+
+	r->handle = who->handle;
+	r->pid = who->pid;
+	return copy < 0 ? -errno : copy;
+}
+
+/* A copy of the owner's descriptor. -ENOENT: it has none. */
+static int owner_fd(struct proglocks *pl, const struct proglock_who *who)
+{
+	SCOPED_LOCK(&pl->lock);
+	struct session_lock *r = find_locked(pl, who->nodeid, who->owner);
+
+	return r ? copy_locked(r, who) : -ENOENT;
+}
+
+/* The same; the owner gets one if it has none. A file without a name may open no more: only then. */
+static int owner_fd_made(struct proglocks *pl, const struct proglock_who *who)
+{
+	auto_close int fd = -1;
+	int copy = owner_fd(pl, who);
 	struct session_lock *r;
 	vcf_err_t err = 0;
-	int copy;
 
-	if (make && fd < 0)
+	if (copy != -ENOENT)
+		return copy;
+	fd = nodelock_reopen(who->fd);
+	if (fd < 0)
 		return fd;
 	SCOPED_LOCK(&pl->lock);
-	r = find_locked(pl, who->nodeid, who->owner);
-	if (!r && !make)
-		return -ENOENT;
+	r = find_locked(pl, who->nodeid, who->owner); /* somebody may have been faster */
 	if (!r)
 		err = add_locked(pl, who, &fd);
 	if (err)
 		return err;
-	r = find_locked(pl, who->nodeid, who->owner);
-	r->handle = who->handle;
-	r->pid = who->pid;
-	copy = fcntl(r->fd, F_DUPFD_CLOEXEC, 3);
-	return copy < 0 ? -errno : copy;
+	return copy_locked(find_locked(pl, who->nodeid, who->owner), who);
 }
 
 static bool is_of(const struct session_lock *r, uint64_t nodeid, uint64_t owner,
@@ -339,7 +354,7 @@ vcf_err_t proglock_set(struct proglocks *pl, const struct proglock_who *who,
 
 	if (err)
 		return err;
-	fd = owner_fd(pl, who, own.l_type != F_UNLCK);
+	fd = own.l_type == F_UNLCK ? owner_fd(pl, who) : owner_fd_made(pl, who);
 	if (fd == -ENOENT)
 		return 0; /* it has none */
 	if (fd < 0)
@@ -392,7 +407,7 @@ static pid_t pid_of(struct proglocks *pl, uint64_t nodeid, const struct flock *h
 vcf_err_t proglock_get(struct proglocks *pl, const struct proglock_who *who,
 		       struct flock *fl)
 {
-	auto_close int copy = owner_fd(pl, who, false);
+	auto_close int copy = owner_fd(pl, who);
 	struct flock own = *fl;
 	vcf_err_t err = clip(&own);
 
@@ -414,22 +429,37 @@ vcf_err_t proglock_get(struct proglocks *pl, const struct proglock_who *who,
 
 /* --- life --- */
 
-/* What a file or a descriptor does not fit is not ours to close. */
+enum lock_fd { FD_OF_NODE, FD_UNKNOWN, FD_OF_OTHERS };
+
+/* A file system that does not answer now (NFS: EIO, ESTALE) proves nothing. */
+static enum lock_fd whose_fd(const struct session_lock *r, const struct node *n)
+{
+	struct stat st;
+
+	if (fstat(r->fd, &st) < 0)
+		return errno == EBADF ? FD_OF_OTHERS : FD_UNKNOWN;
+	if (!n)
+		return FD_UNKNOWN;
+	return st.st_dev == n->dev && st.st_ino == n->ino ? FD_OF_NODE : FD_OF_OTHERS;
+}
+
+/* A descriptor that proves to be another file's is not ours to close. */
 static void take_over(struct proglocks *pl)
 {
 	for (uint32_t i = 0; i < SESSION_LOCKS_MAX; i++) {
 		struct session_lock *r = &pl->table[i];
 		struct node *n = r->used ? state_node(pl->sv->state, r->nodeid) : NULL;
-		struct stat st;
+		enum lock_fd whose = r->used ? whose_fd(r, n) : FD_UNKNOWN;
 
 		if (!r->used)
 			continue;
 		pl->high = i + 1;
-		if (n && state_handle(pl->sv->state, r->handle) &&
-		    fstat(r->fd, &st) == 0 && st.st_dev == n->dev && st.st_ino == n->ino)
+		if (n && state_handle(pl->sv->state, r->handle) && whose != FD_OF_OTHERS)
 			continue;
 		log_info("a program's locks went with its file");
 		atomic_store(&r->used, 0);
+		if (whose == FD_OF_NODE)
+			close(r->fd);
 	}
 }
 
@@ -437,6 +467,7 @@ vcf_err_t proglocks_new(struct proglocks **out, struct server *sv)
 {
 	struct proglocks *pl = calloc(1, sizeof(*pl));
 	pthread_condattr_t attr;
+	vcf_err_t err;
 
 	if (!pl)
 		return -ENOMEM;
@@ -449,9 +480,13 @@ vcf_err_t proglocks_new(struct proglocks **out, struct server *sv)
 	pthread_cond_init(&pl->wake, &attr);
 	pthread_condattr_destroy(&attr);
 	take_over(pl);
-	pl->started = pthread_create(&pl->thread, NULL, wait_loop, pl) == 0;
-	*out = pl;
-	return 0;
+	err = -pthread_create(&pl->thread, NULL, wait_loop, pl);
+	pl->started = !err;
+	if (err)
+		proglocks_free(pl, false);
+	else
+		*out = pl;
+	return err;
 }
 
 void proglocks_free(struct proglocks *pl, bool drop_all)
