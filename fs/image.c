@@ -175,7 +175,7 @@ vcf_err_t image_append(struct image *im, const struct image_file *f,
 		return err;
 	SCOPED_RESIZE(im);
 	auto_nodelock struct nodelock hold = NODELOCK_NONE;
-	err = image_hold_all(&hold, im, f);
+	err = image_hold_append(&hold, im, f);
 	if (!err)
 		err = image_io_init(&io, im, f, w);
 	if (err)

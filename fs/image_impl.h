@@ -47,6 +47,12 @@ NODISCARD vcf_err_t image_hold(struct nodelock *l, struct image *im,
 			       bool exclusive);
 NODISCARD vcf_err_t image_hold_all(struct nodelock *l, struct image *im,
 				   const struct image_file *f);
+/*
+ * All, by the handle's own descriptor: the lock outlives a death of the server, so that nobody appends
+ * before the request was executed again (takeover.c lets go what is left).
+ */
+NODISCARD vcf_err_t image_hold_append(struct nodelock *l, struct image *im,
+				      const struct image_file *f);
 /* P; of a shared image: as its file has it now. -EBADMSG: it is none any more. */
 NODISCARD vcf_err_t image_look(struct image *im, const struct image_file *f,
 			       uint64_t *plen);

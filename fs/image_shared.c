@@ -45,6 +45,12 @@ vcf_err_t image_hold_all(struct nodelock *l, struct image *im, const struct imag
 			    : 0;
 }
 
+vcf_err_t image_hold_append(struct nodelock *l, struct image *im,
+			    const struct image_file *f)
+{
+	return im->p.shared ? nodelock_take_own(l, &im->nodes, f->fd) : 0;
+}
+
 vcf_err_t image_look(struct image *im, const struct image_file *f, uint64_t *plen)
 {
 	struct stat st;

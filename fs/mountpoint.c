@@ -130,24 +130,30 @@ int mountpoint_is_ours(const char *path)
 	return err ? err : w.ours;
 }
 
+struct numbered {
+	const char *path;
+	unsigned int major, minor;
+	bool ours;
+};
+
 static void match_number(void *arg, const struct mount_line *m)
 {
-	struct mount_line *w = arg;
+	struct numbered *w = arg;
 
-	if (strcmp(m->point, w->point) != 0)
+	if (strcmp(m->point, w->path) != 0)
 		return;
 	w->major = m->major;
 	w->minor = m->minor;
-	w->type = is_our_type(m) ? w->point : NULL; /* the last one is on top */
+	w->ours = is_our_type(m); /* the last one is on top */
 }
 
 void mountpoint_read_ahead(const char *path, unsigned int kib)
 {
-	struct mount_line w = {.point = (char *)(uintptr_t)path};
+	struct numbered w = {.path = path};
 	char file[64], text[16];
 	auto_close int fd = -1;
 
-	if (each_mount(match_number, &w) || !w.type)
+	if (each_mount(match_number, &w) || !w.ours)
 		return;
 	snprintf(file, sizeof(file), "/sys/class/bdi/%u:%u/read_ahead_kb", w.major,
 		 w.minor);

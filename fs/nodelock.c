@@ -262,6 +262,28 @@ vcf_err_t nodelock_take(struct nodelock *l, struct nodelocks *pool, int fd,
 	return err;
 }
 
+vcf_err_t nodelock_take_own(struct nodelock *l, struct nodelocks *pool, int fd)
+{
+	vcf_err_t err;
+
+	borrow(pool, fd);
+	err = nodelock_fcntl(fd, F_WRLCK, SECTORS, 0, true);
+	if (err) {
+		give_back(pool);
+		return err;
+	}
+	*l = (struct nodelock){.pool = pool, .fd = fd, .lent = true};
+	nodelock_look_anew(fd);
+	return 0;
+}
+
+void nodelock_settle(int fd)
+{
+	nodelock_byte_release(fd, NODELOCK_HEADER);
+	if (nodelock_fcntl(fd, F_UNLCK, SECTORS, 0, false))
+		log_dbg("a lock that a dead server left cannot be given back");
+}
+
 void nodelock_release(struct nodelock *l)
 {
 	int fd = l->fd, keep_errno = errno;

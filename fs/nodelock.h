@@ -95,7 +95,12 @@ struct nodelock {
 /* fd: a descriptor of the file that may do what is locked. last: inclusive; UINT64_MAX: all from first on. Waits. -errno. */
 NODISCARD vcf_err_t nodelock_take(struct nodelock *l, struct nodelocks *pool, int fd,
 				  uint64_t first, uint64_t last, bool exclusive);
+/* All sectors, exclusive, on fd itself: it goes with that open file, not with this process. */
+NODISCARD vcf_err_t nodelock_take_own(struct nodelock *l, struct nodelocks *pool, int fd);
 void nodelock_release(struct nodelock *l);
+
+/* What a dead server's request has left locked on the descriptor of a handle, but OPEN. */
+void nodelock_settle(int fd);
 
 #define auto_nodelock __attribute__((cleanup(nodelock_release)))
 

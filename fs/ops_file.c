@@ -105,7 +105,9 @@ static int open_unlinked(struct server *sv, const struct handle *h)
 {
 	int fd = node_reopen_fd(sv, h->fd, O_RDWR);
 
-	return fd >= 0 || !sv->cfg->shared ? fd : fcntl(h->fd, F_DUPFD_CLOEXEC, 3);
+	if (fd >= 0 || !sv->cfg->shared || (fcntl(h->fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+		return fd;
+	return fcntl(h->fd, F_DUPFD_CLOEXEC, 3);
 }
 
 /* A handle of the entry goes; the last one of an unlinked image takes its header with it. */

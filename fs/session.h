@@ -41,7 +41,7 @@
 #include "util/err.h"
 
 #ifndef VCF_SESSION_VERSION /* a test builds a program with another one */
-#define VCF_SESSION_VERSION 3
+#define VCF_SESSION_VERSION 4
 #endif
 
 enum {

@@ -26,6 +26,7 @@
 #include "fs/imagetable.h"
 #include "fs/keyset.h"
 #include "fs/node.h"
+#include "fs/nodelock.h"
 #include "fs/ops.h"
 #include "fs/reqcheck.h"
 #include "util/crashpoint.h"
@@ -104,6 +105,9 @@ static struct worker stand_in(struct server *sv, unsigned int slot)
 	struct worker w = {.sv = sv, .io = sv->workers[0].io};
 
 	w.slot = &sv->session->slots[slot];
+	w.slot->waits =
+		0; /* the dead thread's; while this one waits for another node, it is marked */
+	nodelock_set_mark(&w.slot->waits);
 	w.req = session_buffer(sv->session, slot) + SESSION_PAGE_LEN -
 		SESSION_REQ_HEAD_LEN;
 	w.req_len = SESSION_REQ_HEAD_LEN + SESSION_REQ_ROOM;
@@ -630,7 +634,16 @@ static void wipe_unused(struct server *sv)
 				       SESSION_BUFFER_LEN);
 		slot->tid = 0;
 		slot->busy = 0;
+		slot->waits = 0;
 	}
+}
+
+/* Of requests that were not executed again. */
+static void let_go(void *arg, struct handle *h, struct node *n)
+{
+	(void)arg;
+	(void)n;
+	nodelock_settle(h->fd);
 }
 
 vcf_err_t takeover_replay(struct server *sv)
@@ -645,8 +658,11 @@ vcf_err_t takeover_replay(struct server *sv)
 	execute_all(sv);
 	deferred_each_left(sv->deferred, execute_parked, sv);
 	settle_left(&left);
+	if (sv->cfg->shared)
+		state_each_handle(sv->state, let_go, NULL);
 	wipe_unused(sv);
 	current_worker = NULL;
+	nodelock_set_mark(NULL);
 	sv->taking_over = false;
 	CRASHPOINT("takeover-settled");
 	ask_again(sv);

@@ -114,7 +114,10 @@ static vcf_err_t write_image(const struct transfer *t, const void *src)
 	return err;
 }
 
-/* The same for a plain file: its end stays where it is while other nodes keep to the lock. */
+/*
+ * The same for a plain file: its end stays where it is while other nodes keep to the lock, which is the
+ * handle's and outlives a death of the server. The kernel sends a handle's appends one by one.
+ */
 static vcf_err_t append_plain(const struct transfer *t, const void *src)
 {
 	_Atomic uint64_t *at = &t->w->slot->append_at;
@@ -188,7 +191,11 @@ static void execute_write(struct worker *w, const struct fuse_write_in *arg)
 
 	t.append = arg->flags & O_APPEND && w->sv->cfg->shared;
 	t.writeback = arg->write_flags & FUSE_WRITE_CACHE;
-	err = t.h ? write_handle(&t, arg->write_flags, arg + 1) : -EBADF;
+	/* The kernel sends the pieces of a large asynchronous one at once: there is no order among them. */
+	if (t.append && arg->flags & O_DIRECT)
+		err = -EINVAL;
+	else
+		err = t.h ? write_handle(&t, arg->write_flags, arg + 1) : -EBADF;
 	answer(&t, err, &out, sizeof(out));
 }
 
