@@ -153,9 +153,7 @@ vcf_err_t image_pwrite(struct image *im, const struct image_file *f,
 	}
 	SCOPED_RESIZE(im);
 	auto_nodelock struct nodelock hold = NODELOCK_NONE;
-	err = image_hold_all(&hold, im, f);
-	if (!err)
-		err = image_io_init(&io, im, f, w);
+	err = image_begin_all(&io, &hold, im, f, w);
 	if (err)
 		return err;
 	if (end <= io.plen) /* another one was faster */
@@ -175,9 +173,7 @@ vcf_err_t image_append(struct image *im, const struct image_file *f,
 		return err;
 	SCOPED_RESIZE(im);
 	auto_nodelock struct nodelock hold = NODELOCK_NONE;
-	err = image_hold_append(&hold, im, f);
-	if (!err)
-		err = image_io_init(&io, im, f, w);
+	err = image_begin_append(&io, &hold, im, f, w);
 	if (err)
 		return err;
 	if (!*at)
@@ -201,9 +197,7 @@ vcf_err_t image_truncate(struct image *im, const struct image_file *f,
 		return err;
 	SCOPED_RESIZE(im);
 	auto_nodelock struct nodelock hold = NODELOCK_NONE;
-	err = image_hold_all(&hold, im, f);
-	if (!err)
-		err = image_io_init(&io, im, f, w);
+	err = image_begin_all(&io, &hold, im, f, w);
 	if (err || plen == io.plen)
 		return err;
 	if (plen > io.plen) {

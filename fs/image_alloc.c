@@ -215,9 +215,7 @@ vcf_err_t image_fallocate(struct image *im, const struct image_file *f,
 	}
 	SCOPED_RESIZE(im);
 	auto_nodelock struct nodelock hold = NODELOCK_NONE;
-	err = image_hold_all(&hold, im, f);
-	if (!err)
-		err = image_io_init(&io, im, f, w);
+	err = image_begin_all(&io, &hold, im, f, w);
 	if (err)
 		return err;
 	if (end <= io.plen) /* another one was faster */

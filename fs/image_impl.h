@@ -39,20 +39,12 @@ struct image {
 
 /*
  * Against other nodes, where the image is shared: a read (shared) or a change of [poff, poff + len),
- * and of the pages around it; any change, that of the size included. Before image_io_init(), which
- * looks at the size; auto_nodelock gives it back. -errno.
+ * and of the pages around it. Before image_io_init(), which looks at the size; auto_nodelock gives it
+ * back. -errno.
  */
 NODISCARD vcf_err_t image_hold(struct nodelock *l, struct image *im,
 			       const struct image_file *f, uint64_t poff, uint64_t len,
 			       bool exclusive);
-NODISCARD vcf_err_t image_hold_all(struct nodelock *l, struct image *im,
-				   const struct image_file *f);
-/*
- * All, by the handle's own descriptor: the lock outlives a death of the server, so that nobody appends
- * before the request was executed again (takeover.c lets go what is left).
- */
-NODISCARD vcf_err_t image_hold_append(struct nodelock *l, struct image *im,
-				      const struct image_file *f);
 /* P; of a shared image: as its file has it now. -EBADMSG: it is none any more. */
 NODISCARD vcf_err_t image_look(struct image *im, const struct image_file *f,
 			       uint64_t *plen);
@@ -73,6 +65,17 @@ struct image_io {
  */
 NODISCARD vcf_err_t image_io_init(struct image_io *io, struct image *im,
 				  const struct image_file *f, struct image_worker *w);
+/*
+ * The same under a lock of the whole image, for any change, that of the size included. append: by the
+ * handle's own descriptor, so that the lock outlives a death of the server, and nobody appends before
+ * the request was executed again (takeover.c lets go what is left).
+ */
+NODISCARD vcf_err_t image_begin_all(struct image_io *io, struct nodelock *l,
+				    struct image *im, const struct image_file *f,
+				    struct image_worker *w);
+NODISCARD vcf_err_t image_begin_append(struct image_io *io, struct nodelock *l,
+				       struct image *im, const struct image_file *f,
+				       struct image_worker *w);
 
 /*
  * Reads [poff, poff + len), decrypted; len > 0, the sectors lie inside the backing file

@@ -39,16 +39,22 @@ vcf_err_t image_hold(struct nodelock *l, struct image *im, const struct image_fi
 	return nodelock_take(l, &im->nodes, f->fd, first, end - 1, exclusive);
 }
 
-vcf_err_t image_hold_all(struct nodelock *l, struct image *im, const struct image_file *f)
+vcf_err_t image_begin_all(struct image_io *io, struct nodelock *l, struct image *im,
+			  const struct image_file *f, struct image_worker *w)
 {
-	return im->p.shared ? nodelock_take(l, &im->nodes, f->fd, 0, UINT64_MAX, true)
-			    : 0;
+	vcf_err_t err = 0;
+
+	if (im->p.shared)
+		err = nodelock_take(l, &im->nodes, f->fd, 0, UINT64_MAX, true);
+	return err ? err : image_io_init(io, im, f, w);
 }
 
-vcf_err_t image_hold_append(struct nodelock *l, struct image *im,
-			    const struct image_file *f)
+vcf_err_t image_begin_append(struct image_io *io, struct nodelock *l, struct image *im,
+			     const struct image_file *f, struct image_worker *w)
 {
-	return im->p.shared ? nodelock_take_own(l, &im->nodes, f->fd) : 0;
+	vcf_err_t err = im->p.shared ? nodelock_take_own(l, &im->nodes, f->fd) : 0;
+
+	return err ? err : image_io_init(io, im, f, w);
 }
 
 vcf_err_t image_look(struct image *im, const struct image_file *f, uint64_t *plen)

@@ -218,9 +218,7 @@ vcf_err_t image_mend_holes(struct image *im, const struct image_file *f,
 		return 0;
 	SCOPED_RESIZE(im);
 	auto_nodelock struct nodelock hold = NODELOCK_NONE;
-	err = image_hold_all(&hold, im, f);
-	if (!err)
-		err = image_io_init(&io, im, f, w);
+	err = image_begin_all(&io, &hold, im, f, w);
 	if (!err)
 		err = fill_holes(&io);
 	if (!err)
