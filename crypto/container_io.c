@@ -159,20 +159,20 @@ vcf_err_t container_write_new(const struct container *c, int fd,
  * Devices
  */
 
-/* With what follows it in the page, so that no part of the page's last write can be missed. */
-static vcf_err_t put_marked(int fd, const unsigned char *first_page)
+/* first_page (may be NULL): with what follows the mark in it, so that no part of the page's last write can be missed. */
+static vcf_err_t write_mark(int fd, const unsigned char *first_page)
 {
 	unsigned char page[PAGE_LEN] __attribute__((aligned(4096))) = CREATION_MARK;
 
-	memcpy(page + LUKS_SECTOR_LEN, first_page + LUKS_SECTOR_LEN,
-	       PAGE_LEN - LUKS_SECTOR_LEN);
+	if (first_page)
+		memcpy(page + LUKS_SECTOR_LEN, first_page + LUKS_SECTOR_LEN,
+		       PAGE_LEN - LUKS_SECTOR_LEN);
 	return io_pwrite_full(fd, page, sizeof(page), 0);
 }
 
 static vcf_err_t put_mark(int fd)
 {
-	unsigned char page[PAGE_LEN] __attribute__((aligned(4096))) = CREATION_MARK;
-	vcf_err_t err = io_pwrite_full(fd, page, sizeof(page), 0);
+	vcf_err_t err = write_mark(fd, NULL);
 
 	return err ? err : sync_data(fd);
 }
@@ -227,7 +227,7 @@ vcf_err_t container_write_device(const struct container *c, int fd,
 	err = io_pwrite_full(fd, c->hdr + PAGE_LEN,
 			     (size_t)c->subject.data_off - PAGE_LEN, PAGE_LEN);
 	if (!err)
-		err = put_marked(fd, c->hdr);
+		err = write_mark(fd, c->hdr);
 	err = complete_header(c, fd, err, before_magic, arg);
 	if (err)
 		zero_header(fd, c->subject.data_off);

@@ -108,9 +108,9 @@ static bool fill_token(struct token *t, const struct rekey_params *p, int slot)
 	return token_valid(t);
 }
 
-static bool in_kept(const struct container *c, const struct rekey_area *a)
+static bool in_kept(const struct rekey *r, const struct rekey_area *a)
 {
-	return a->off + a->len > c->subject.data_off - LUKS1_KEPT_LEN;
+	return a->off + a->len > r->kept_area.off;
 }
 
 /*
@@ -121,12 +121,12 @@ static bool kept_is_free(const struct rekey *r, const struct container *c)
 {
 	struct rekey_area a;
 
-	if (in_kept(c, &r->old_area))
+	if (in_kept(r, &r->old_area))
 		return false;
 	for (int i = 0; i < KEYSLOTS_MAX; i++) {
 		if (crypt_keyslot_status(c->cd, i) == CRYPT_SLOT_INACTIVE)
 			continue;
-		if (rekey_slot_area(c, i, &a) || in_kept(c, &a))
+		if (rekey_slot_area(c, i, &a) || in_kept(r, &a))
 			return false;
 	}
 	return true;
@@ -136,6 +136,8 @@ static vcf_err_t keep_pages(struct rekey *r, const struct container *c)
 {
 	if (c->subject.format == FORMAT_LUKS2)
 		return 0;
+	r->kept_area = (struct rekey_area){.off = c->subject.data_off - LUKS1_KEPT_LEN,
+					   .len = LUKS1_KEPT_LEN};
 	if (!kept_is_free(r, c))
 		return -ENOSPC;
 	r->kept = malloc(LUKS1_KEPT_LEN);

@@ -17,7 +17,9 @@ struct rekey {
 	const struct container *c;
 	unsigned char *old_head; /* the file's first rekey_head_len() bytes */
 	struct rekey_area old_area, new_area;
-	unsigned char *kept; /* LUKS1: LUKS1_KEPT_LEN bytes (luks1_pages.h); else NULL */
+	unsigned char
+		*kept; /* LUKS1: the bytes of kept_area (luks1_pages.h); else NULL */
+	struct rekey_area kept_area;
 };
 
 /* All that is no key slot's area: both copies of LUKS2, the one of LUKS1. */

@@ -48,14 +48,12 @@ static vcf_err_t put(const struct rekey *r, const struct rekey_io *io, uint64_t 
 /* What mends the only page of LUKS1, should the power fail while it is written. */
 static vcf_err_t put_kept(const struct rekey *r, const struct rekey_io *io)
 {
-	vcf_err_t err = 0;
+	vcf_err_t err;
 
-	if (r->kept)
-		err = io->write(io->arg, r->kept, LUKS1_KEPT_LEN,
-				r->c->subject.data_off - LUKS1_KEPT_LEN);
-	if (r->kept && !err)
-		err = io->sync(io->arg);
-	return err;
+	if (!r->kept)
+		return 0;
+	err = io->write(io->arg, r->kept, r->kept_area.len, r->kept_area.off);
+	return err ? err : io->sync(io->arg);
 }
 
 /* The bytes that were there before. */
@@ -125,8 +123,7 @@ static vcf_err_t write_all(const struct rekey *r, const struct rekey_io *io,
 	if (!err)
 		err = wipe_area(io, r->old_area.off, r->old_area.len);
 	if (!err && r->kept)
-		io->punch(io->arg, r->c->subject.data_off - LUKS1_KEPT_LEN,
-			  LUKS1_KEPT_LEN);
+		io->punch(io->arg, r->kept_area.off, r->kept_area.len);
 	CRASHPOINT("rekey-wiped");
 	return err;
 }
@@ -137,8 +134,7 @@ static void take_back(const struct rekey *r, const struct rekey_io *io)
 	vcf_err_t err = wipe_area(io, r->new_area.off, r->new_area.len);
 
 	if (!err && r->kept)
-		err = wipe_area(io, r->c->subject.data_off - LUKS1_KEPT_LEN,
-				LUKS1_KEPT_LEN);
+		err = wipe_area(io, r->kept_area.off, r->kept_area.len);
 	if (err)
 		log_dbg("a key slot that is not used cannot be overwritten: %s",
 			strerror(-err));
