@@ -106,6 +106,7 @@ static vcf_err_t each_mount(void (*fn)(void *arg, const struct mount_line *m), v
 struct wanted {
 	const char *path;
 	bool ours;
+	unsigned int major, minor; /* where it is ours */
 	char best[PATH_MAX];
 };
 
@@ -118,8 +119,11 @@ static void match_exact(void *arg, const struct mount_line *m)
 {
 	struct wanted *w = arg;
 
-	if (strcmp(m->point, w->path) == 0)
-		w->ours = is_our_type(m); /* the last one is on top */
+	if (strcmp(m->point, w->path) != 0)
+		return;
+	w->ours = is_our_type(m); /* the last one is on top */
+	w->major = m->major;
+	w->minor = m->minor;
 }
 
 int mountpoint_is_ours(const char *path)
@@ -130,30 +134,13 @@ int mountpoint_is_ours(const char *path)
 	return err ? err : w.ours;
 }
 
-struct numbered {
-	const char *path;
-	unsigned int major, minor;
-	bool ours;
-};
-
-static void match_number(void *arg, const struct mount_line *m)
-{
-	struct numbered *w = arg;
-
-	if (strcmp(m->point, w->path) != 0)
-		return;
-	w->major = m->major;
-	w->minor = m->minor;
-	w->ours = is_our_type(m); /* the last one is on top */
-}
-
 void mountpoint_read_ahead(const char *path, unsigned int kib)
 {
-	struct numbered w = {.path = path};
+	struct wanted w = {.path = path};
 	char file[64], text[16];
 	auto_close int fd = -1;
 
-	if (each_mount(match_number, &w) || !w.ours)
+	if (each_mount(match_exact, &w) || !w.ours)
 		return;
 	snprintf(file, sizeof(file), "/sys/class/bdi/%u:%u/read_ahead_kb", w.major,
 		 w.minor);

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fs/node.h"
 #include "util/log.h"
 
 #define SECTORS (NODELOCK_BASE + (1ull << 61))
@@ -124,11 +125,8 @@ vcf_err_t nodelock_try_header(int fd, bool shared)
 
 static int reopen(int fd, int flags)
 {
-	char path[32];
-	int own;
+	int own = open(node_fd_path(fd).path, flags | O_CLOEXEC);
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	own = open(path, flags | O_CLOEXEC);
 	return own < 0 ? -errno : own;
 }
 
