@@ -21,9 +21,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LINE_MAX_LEN = 2048, SYSLOG_WAIT_MS = 500 };
+enum { LINE_MAX_LEN = 2048, SYSLOG_WAIT_MS = 500, START_MAX = 32 };
 
 static _Atomic enum log_level max_level = LOG_LEVEL_INFO;
+static const _Atomic uint32_t *_Atomic asked_level; /* NULL, or log_follow()'s */
 static _Atomic int out_fd = STDERR_FILENO;
 static _Atomic bool to_syslog;
 static _Atomic bool to_fd = true;
@@ -33,6 +34,19 @@ static bool left_terminal;
 void log_set_level(enum log_level level)
 {
 	max_level = level;
+}
+
+void log_follow(const _Atomic uint32_t *level)
+{
+	asked_level = level;
+}
+
+static bool is_left_out(enum log_level level)
+{
+	const _Atomic uint32_t *asked = asked_level;
+	uint32_t most = asked ? *asked : 0;
+
+	return level > (most ? most - 1 : max_level);
 }
 
 void log_set_target(enum log_target target)
@@ -172,7 +186,7 @@ void log_line(enum log_level level, const char *fmt, ...)
 	int saved = errno;
 	va_list ap;
 
-	if (level > max_level)
+	if (is_left_out(level))
 		return;
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
@@ -188,15 +202,13 @@ void log_line(enum log_level level, const char *fmt, ...)
 	errno = saved;
 }
 
-void log_from_signal(const char *text)
+/* start: "<NN>", of syslog(3), and the beginning of the line. */
+static void say_from_signal(const char *start, const char *text)
 {
-	static const char start[] = "<30>vmcryptfs info: "; /* LOG_DAEMON | LOG_INFO */
-	char line[sizeof(start) + 300 + 1];
-	size_t len = sizeof(start) - 1;
+	char line[START_MAX + 300 + 1];
+	size_t len = strlen(start);
 	int saved = errno;
 
-	if (max_level < LOG_LEVEL_INFO)
-		return;
 	memcpy(line, start, len);
 	while (*text && len < sizeof(line) - 1)
 		line[len++] = *text++;
@@ -206,4 +218,15 @@ void log_from_signal(const char *text)
 	if (to_fd && write(out_fd, line + 4, len - 4) < 0)
 		errno = saved; /* nowhere left to say it */
 	errno = saved;
+}
+
+void log_from_signal(const char *text)
+{
+	if (!is_left_out(LOG_LEVEL_INFO))
+		say_from_signal("<30>vmcryptfs info: ", text); /* LOG_DAEMON | LOG_INFO */
+}
+
+void log_err_from_signal(const char *text)
+{
+	say_from_signal("<27>vmcryptfs err: ", text); /* LOG_DAEMON | LOG_ERR */
 }

@@ -14,6 +14,8 @@
 #ifndef VCF_UTIL_LOG_H
 #define VCF_UTIL_LOG_H
 
+#include <stdint.h>
+
 #include "util/err.h"
 
 enum log_level { LOG_LEVEL_ERR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DBG };
@@ -21,6 +23,12 @@ enum log_target { LOG_TO_STDERR, LOG_TO_SYSLOG, LOG_TO_BOTH };
 
 /* Sets the highest level that is printed; default LOG_LEVEL_INFO. */
 void log_set_level(enum log_level level);
+
+/*
+ * Where somebody may ask for another level: it + 1, 0: nobody does. It wins over log_set_level(). In
+ * memory that several processes may share; NULL: no more.
+ */
+void log_follow(const _Atomic uint32_t *level);
 
 /* Chooses where lines go; default LOG_TO_STDERR. A background daemon uses LOG_TO_SYSLOG.
  */
@@ -52,6 +60,9 @@ void log_line(enum log_level level, const char *fmt, ...)
  * 300 characters; text must be printable.
  */
 void log_from_signal(const char *text);
+
+/* The same, of level err. */
+void log_err_from_signal(const char *text);
 
 #define log_err(...) log_line(LOG_LEVEL_ERR, __VA_ARGS__)
 #define log_warn(...) log_line(LOG_LEVEL_WARN, __VA_ARGS__)
