@@ -305,6 +305,11 @@ void keyservice_get_status(struct keyservice *ks, struct keyservice_status *out)
 	out->breaker = keybreaker_name(ks->shown);
 	out->breaker_opened = ks->opened;
 	memcpy(out->last_error, ks->last_error, sizeof(out->last_error));
+	out->last_success = ks->success;
+	out->last_failure = ks->failure;
+	for (int i = 0; i < HISTOGRAM_CNT; i++)
+		out->took_cnt[i] = ks->took.cnt[i];
+	out->took_sum_ns = ks->took.sum_ns;
 	mutex_unlock(&ks->lock);
 	SCOPED_LOCK(&ks->queue.lock);
 	if (strcmp(out->state, "failing") != 0 && is_slow_locked(ks))

@@ -19,11 +19,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "crypto/keyproto.h"
 #include "crypto/secret.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/histogram.h"
 
 struct keyservice;
 
@@ -32,6 +34,12 @@ struct keyservice_program {
 	const char *path;
 	uint32_t uid, gid; /* KEYSERVICE_SAME_USER: whoever starts it */
 	bool log_stderr;   /* we read its stderr, else it has ours */
+	/*
+	 * For one with a user, from a process with one thread: what the new process does in a mount
+	 * namespace of its own, in which it finds copies of systemd's credentials that are its user's
+	 * (keycredentials.h). NULL: none of that.
+	 */
+	void (*leave_mounts)(void);
 };
 #define KEYSERVICE_SAME_USER UINT32_MAX
 
@@ -45,7 +53,7 @@ struct keyservice_ends {
  * Starts a helper program with stdin, stdout and perhaps stderr on new pipes, closing
  * every descriptor from 3 on in the child, environment PATH, LANG, CREDENTIALS_DIRECTORY
  * only, own session, umask 077, no_new_privs, no core files. With a user it has that one's
- * uid and gid, no other groups and no capability.
+ * uid and gid, no other groups and no capability; else none but CAPS_HELPER.
  *
  * pid  the child (the caller of spawn reaps it)
  * Returns 0 or -errno. The default is keyservice_spawn(); a server asks its keeper instead.
@@ -245,6 +253,9 @@ struct keyservice_status {
 	const char *breaker;	 /* "closed", "open", "probing": keybreaker.h */
 	uint64_t breaker_opened; /* how often */
 	char last_error[128];
+	time_t last_success, last_failure; /* of the epoch; 0: none yet */
+	/* Answers of helpers, good or bad, from the request's line to theirs. */
+	uint64_t took_cnt[HISTOGRAM_CNT], took_sum_ns;
 	unsigned int
 		caps; /* of enum key_cap, of the helper that answered last; 0: none yet */
 };

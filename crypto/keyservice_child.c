@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
 
 enum { LISTEN_READS = 32 }; /* 128 KiB: twice what a pipe holds */
 
@@ -286,6 +287,7 @@ vcf_err_t keychild_send(struct keychild *c, struct keyjob *job, uint64_t tag,
 	c->mem->request.tag = tag;
 	c->tag = tag;
 	c->job = job;
+	c->sent_ns = clock_now_ns();
 	c->deadline_ms = deadline_ms;
 	c->state = KEYCHILD_BUSY;
 	set_idle(c, false);

@@ -41,6 +41,7 @@ struct keychild {
 	int err; /* its stderr, -1: none */
 	bool eof;
 	uint64_t deadline_ms; /* not in IDLE */
+	uint64_t sent_ns;     /* BUSY: clock_now_ns() of its request */
 	unsigned int caps;
 	bool told_deadline;
 	size_t option; /* the next one to send; option_cnt: `ready` is next */

@@ -19,6 +19,7 @@
 #include "crypto/keysaid.h"
 #include "crypto/keyservice.h"
 #include "crypto/keyservice_child.h"
+#include "util/histogram.h"
 #include "util/lock.h"
 
 enum health { HEALTH_IDLE, HEALTH_OK, HEALTH_FAILING };
@@ -62,6 +63,8 @@ struct keyservice {
 	enum keybreaker_state shown; /* (l) the breaker's */
 	uint64_t opened;	     /* (l) how often it opened */
 	char last_error[128];	     /* (l) */
+	time_t success, failure;     /* (l) of the epoch, the last one */
+	struct histogram took;	     /* of answers; the thread counts */
 	char helper[64];	     /* (l) the base name of the program */
 	struct settings *fresh;	     /* (l) to be taken up, or NULL */
 };

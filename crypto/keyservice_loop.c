@@ -67,6 +67,7 @@ static void note_failure(struct keyservice *ks, const char *text, bool restart)
 	SCOPED_LOCK(&ks->lock);
 
 	ks->health = HEALTH_FAILING;
+	ks->failure = time(NULL);
 	ks->restarts += restart;
 	snprintf(ks->last_error, sizeof(ks->last_error), "%.127s", text);
 }
@@ -76,6 +77,7 @@ static void note_answer(struct keyservice *ks, unsigned int caps)
 	SCOPED_LOCK(&ks->lock);
 
 	ks->health = HEALTH_OK;
+	ks->success = time(NULL);
 	ks->caps = caps;
 }
 
@@ -303,6 +305,7 @@ static bool take_reply(struct keyservice *ks, struct keychild *c, struct key_rep
 			go_on_listing(ks, c);
 		return true;
 	}
+	histogram_add_own(&ks->took, clock_now_ns() - c->sent_ns);
 	keychild_done(c);
 	if (verdict == KEYJOB_RETRY) {
 		note_failure(ks, job->text, false);

@@ -16,19 +16,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "build-config.h"
+#include "crypto/keycredentials.h"
 #include "crypto/keyservice.h"
+#include "util/caps.h"
 #include "util/cleanup.h"
 #include "util/lock.h"
 #include "util/log.h"
+#include "util/sysfilter.h"
 
-enum { ENV_MAX = 3, ENV_LEN = 4096, ZOMBIES_MAX = 64, SYMLINKS_MAX = 16, EXEC_MS = 5000 };
+enum { ENV_MAX = 4, ENV_LEN = 4096, ZOMBIES_MAX = 64, SYMLINKS_MAX = 16, EXEC_MS = 5000 };
 enum { HELPER_MEMLOCK = 16 * 1024 * 1024 };
 
 struct environment {
@@ -43,13 +45,11 @@ struct launch {
 	struct environment env;
 };
 
-static void add_env(struct environment *env, int *cnt, const char *name,
-		    const char *fallback)
+static void add_value(struct environment *env, int *cnt, const char *name,
+		      const char *value)
 {
-	const char *value = getenv(name);
 	int n;
 
-	value = value ? value : fallback;
 	if (!value)
 		return;
 	n = snprintf(env->text[*cnt], ENV_LEN, "%s=%s", name, value);
@@ -57,6 +57,14 @@ static void add_env(struct environment *env, int *cnt, const char *name,
 		return; /* none is better than half of one */
 	env->list[*cnt] = env->text[*cnt];
 	(*cnt)++;
+}
+
+static void add_env(struct environment *env, int *cnt, const char *name,
+		    const char *fallback)
+{
+	const char *value = getenv(name);
+
+	add_value(env, cnt, name, value ? value : fallback);
 }
 
 static void fill_env(struct environment *env)
@@ -67,6 +75,7 @@ static void fill_env(struct environment *env)
 		"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 	add_env(env, &cnt, "LANG", NULL);
 	add_env(env, &cnt, "CREDENTIALS_DIRECTORY", NULL);
+	add_value(env, &cnt, SYSFILTER_VARIABLE, sysfilter_variable());
 	env->list[cnt] = NULL;
 }
 
@@ -108,28 +117,40 @@ static vcf_err_t child_limits(void)
 	struct rlimit core = {1, 1};
 
 	umask(077);
-	if (setsid() < 0 || setrlimit(RLIMIT_CORE, &core) < 0)
-		return -errno;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return -errno;
-	return 0;
+	return setsid() < 0 || setrlimit(RLIMIT_CORE, &core) < 0 ? -errno : 0;
 }
 
 /*
  * The helper locks its memory under its own user's limit, which a parent with the right to may
- * raise; one that has none needs little.
+ * raise; one that has none needs little. It has no right to lock more than that.
  */
-static vcf_err_t child_user(const struct keyservice_program *p)
+static void child_memlock(void)
 {
 	struct rlimit lock = {HELPER_MEMLOCK, HELPER_MEMLOCK};
 
-	if (p->uid == KEYSERVICE_SAME_USER)
-		return 0;
 	setrlimit(RLIMIT_MEMLOCK, &lock);
+}
+
+/* The bounding set goes while we may still take from it. */
+static vcf_err_t child_user(const struct keyservice_program *p)
+{
+	bool same = p->uid == KEYSERVICE_SAME_USER;
+	vcf_err_t err = 0;
+
+	if (same)
+		return caps_keep(CAPS_HELPER);
+	if (p->leave_mounts)
+		err = keycredentials_give(p->uid, p->gid, p->leave_mounts);
+	if (err == -EPERM) /* a container: it will say itself what it cannot read */
+		err = 0;
+	if (!err)
+		err = caps_bound(0);
+	if (err)
+		return err;
 	if (setgroups(0, NULL) < 0 || setresgid(p->gid, p->gid, p->gid) < 0 ||
 	    setresuid(p->uid, p->uid, p->uid) < 0)
 		return -errno;
-	return 0;
+	return caps_keep(0);
 }
 
 static void __attribute__((noreturn)) child_main(const struct launch *l)
@@ -142,6 +163,7 @@ static void __attribute__((noreturn)) child_main(const struct launch *l)
 	err = child_descriptors(l, &report);
 	if (!err)
 		err = child_limits();
+	child_memlock();
 	if (!err)
 		err = child_user(l->program);
 	if (!err) {

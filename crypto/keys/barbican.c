@@ -22,6 +22,7 @@
 #include "crypto/keys/barbican_call.h"
 #include "crypto/keys/barbican_list.h"
 #include "crypto/keys/barbican_parts.h"
+#include "crypto/keys/credential.h"
 #include "crypto/keys/helper.h"
 #include "crypto/keys/http.h"
 #include "crypto/keys/keystone.h"
@@ -398,12 +399,24 @@ static void barbican_stop(void *ctx)
 	lockbuf_free(b->body);
 }
 
+static void barbican_paths(void *ctx, struct fence *fence)
+{
+	const struct barbican *b = ctx;
+
+	http_options_paths(&b->transport, fence);
+	credential_paths(fence, b->auth.ca_file);
+	credential_paths(fence, b->auth.app_secret_file);
+	credential_paths(fence, b->auth.password_file);
+}
+
 int main(void)
 {
 	static const struct helper_ops ops = {
 		.name = "barbican",
 		.caps = KEY_CAP_DEADLINE,
+		.network = true,
 		.option = barbican_option,
+		.paths = barbican_paths,
 		.start = barbican_start,
 		.new_secret = barbican_new,
 		.get = barbican_get,

@@ -44,6 +44,16 @@ vcf_err_t credential_path(char path[CREDENTIAL_PATH_MAX], const char *option,
 	return 0;
 }
 
+void credential_paths(struct fence *fence, const char *where)
+{
+	const char *dir = credentials_directory();
+
+	if (*where == '/')
+		fence_allow_near(fence, where);
+	else if (*where && dir)
+		fence_allow(fence, FENCE_READ, dir);
+}
+
 /* Below systemd's folder: it gives its own files to the service's group. */
 static bool of_systemd(const char *path)
 {

@@ -25,6 +25,9 @@ enum { CREDENTIAL_MAX = 8 * 1024, CREDENTIAL_PATH_MAX = 4096 };
 NODISCARD vcf_err_t credential_path(char path[CREDENTIAL_PATH_MAX], const char *option,
 				    const char *where, struct helper_failure *f);
 
+/* Where it is: the folder, since the file may be replaced while we are at work. "" is nowhere. */
+void credential_paths(struct fence *fence, const char *where);
+
 /*
  * Reads one: the file without the newlines at its end, 1 to CREDENTIAL_MAX bytes, no NUL.
  * out: the caller's, a NUL behind its last byte. 0, or what helper_fail() returned: denied.

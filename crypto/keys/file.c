@@ -39,6 +39,14 @@ static vcf_err_t file_option(void *ctx, const char *name, const char *value)
 	return 0;
 }
 
+static void file_paths(void *ctx, struct fence *fence)
+{
+	const struct keys *k = ctx;
+
+	if (*k->path)
+		fence_allow(fence, FENCE_WRITE, k->path);
+}
+
 static vcf_err_t check_directory(const struct keys *k)
 {
 	struct stat st;
@@ -335,6 +343,7 @@ int main(void)
 	static const struct helper_ops ops = {
 		.name = "file",
 		.option = file_option,
+		.paths = file_paths,
 		.start = file_start,
 		.new_secret = file_new,
 		.get = file_get,

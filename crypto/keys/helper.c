@@ -16,6 +16,7 @@
 #include "util/clock.h"
 #include "util/io.h"
 #include "util/parse.h"
+#include "util/sysfilter.h"
 
 /* All that may hold a secret, in locked memory. */
 struct memory {
@@ -289,6 +290,67 @@ static vcf_err_t set_deadline(const char *value)
 	return err;
 }
 
+/*
+ * What the resolver and the TLS library read. Folders, not files: resolv.conf and the like are
+ * replaced by other programs. Their other files are for the owner's and mode's protection.
+ */
+static void allow_network(struct fence *fence)
+{
+	static const char *const paths[] = {
+		"/usr",
+		"/lib",
+		"/lib64",
+		"/etc",
+		"/run/systemd/resolve",
+		"/run/NetworkManager",
+		"/run/resolvconf",
+		"/sys/devices/system/cpu",
+		"/dev/null",
+		"/dev/random",
+		"/dev/urandom",
+	};
+
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+		fence_allow(fence, FENCE_READ, paths[i]);
+}
+
+/* The server says where the kernel has none. */
+static vcf_err_t fence_in(const struct helper *h)
+{
+	struct fence *fence;
+	vcf_err_t err = fence_new(&fence, h->ops->network);
+
+	if (err)
+		return err == -EOPNOTSUPP ? 0 : err;
+	if (h->ops->network)
+		allow_network(fence);
+	if (h->ops->paths)
+		h->ops->paths(h->ctx, fence);
+	return fence_close(fence);
+}
+
+/*
+ * From here on with what strangers send: options come from the configuration. The fence first, since
+ * the filter has no call for it.
+ */
+static vcf_err_t confine(const struct helper *h)
+{
+	vcf_err_t err;
+
+	sysfilter_take_mode();
+	if (sysfilter_is_off())
+		return 0;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -errno;
+	err = fence_in(h);
+	if (!err)
+		err = sysfilter_helper(h->ops->network);
+	if (err)
+		helper_log("seccomp, Landlock: %s; [mount] seccomp = off goes without",
+			   strerror(-err));
+	return err;
+}
+
 /* An option, or the end of them. */
 static vcf_err_t set_up(struct helper *h, const struct key_request *q)
 {
@@ -303,7 +365,8 @@ static vcf_err_t set_up(struct helper *h, const struct key_request *q)
 		helper_log("no option is known, least of all %s", q->id);
 		return -EINVAL;
 	}
-	if (h->ops->start)
+	err = confine(h);
+	if (!err && h->ops->start)
 		err = h->ops->start(h->ctx);
 	if (err)
 		return err;

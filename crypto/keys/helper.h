@@ -18,6 +18,7 @@
 #include "crypto/keyproto.h"
 #include "crypto/secret.h"
 #include "util/err.h"
+#include "util/fence.h"
 
 /* Why a request failed; filled by helper_fail(). */
 struct helper_failure {
@@ -35,6 +36,9 @@ struct helper; /* for helper_item() */
 struct helper_ops {
 	const char *name;
 	unsigned int caps; /* of enum key_cap */
+	bool network;	   /* it talks to others than our own server */
+	/* Before start: which paths it opens, beside what a network wants. NULL: none. */
+	void (*paths)(void *ctx, struct fence *fence);
 	/* Once per option, before start. -EINVAL: unknown or bad; it has been logged. */
 	vcf_err_t (*option)(void *ctx, const char *name, const char *value);
 	/* Once, after the options; on failure it has logged why and the helper ends. */

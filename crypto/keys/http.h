@@ -62,6 +62,9 @@ NODISCARD vcf_err_t http_option(struct http_options *o, const char *name,
  * Appends what says whom it trusts and as whom it shows itself: what was had over a weaker trust is
  * not for a service with a stronger one.
  */
+/* What these options name. */
+void http_options_paths(const struct http_options *o, struct fence *fence);
+
 void http_options_identity(const struct http_options *o, struct lockbuf *out);
 
 /* --- a service --- */

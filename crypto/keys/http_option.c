@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "crypto/keys/credential.h"
 #include "crypto/keys/http.h"
 #include "util/parse.h"
 
@@ -62,4 +63,13 @@ void http_options_identity(const struct http_options *o, struct lockbuf *out)
 		lockbuf_add_text(out, "\n");
 		lockbuf_add_text(out, parts[i]);
 	}
+}
+
+void http_options_paths(const struct http_options *o, struct fence *fence)
+{
+	credential_paths(fence, o->ca_file);
+	credential_paths(fence, o->client_cert);
+	credential_paths(fence, o->client_key);
+	if (*o->ca_dir)
+		fence_allow(fence, FENCE_READ, o->ca_dir);
 }

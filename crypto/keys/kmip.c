@@ -336,12 +336,21 @@ static vcf_err_t kmip_ping(void *ctx, struct helper_failure *f)
 	return err ? err : kmip_name_exists(k, "ping", 1, &exists, f);
 }
 
+static void kmip_paths(void *ctx, struct fence *fence)
+{
+	const struct keys *k = ctx;
+
+	http_options_paths(&k->client.tls.o, fence);
+}
+
 int main(void)
 {
 	static const struct helper_ops ops = {
 		.name = "kmip",
 		.caps = KEY_CAP_DEADLINE,
+		.network = true,
 		.option = kmip_option,
+		.paths = kmip_paths,
 		.start = kmip_start,
 		.new_secret = kmip_new,
 		.get = kmip_get,

@@ -6,6 +6,8 @@
  */
 #include "crypto/keys/vault.h"
 
+#include "crypto/keys/credential.h"
+
 static vcf_err_t on_option(void *ctx, const char *name, const char *value)
 {
 	return vault_option(ctx, name, value);
@@ -81,12 +83,23 @@ static void on_stop(void *ctx)
 	vault_session_stop(ctx);
 }
 
+static void on_paths(void *ctx, struct fence *fence)
+{
+	const struct vault *v = ctx;
+
+	http_options_paths(&v->http_options, fence);
+	credential_paths(fence, v->secret_id_file);
+	credential_paths(fence, v->token_file);
+}
+
 int main(void)
 {
 	static const struct helper_ops ops = {
 		.name = "vault",
 		.caps = KEY_CAP_DEADLINE,
+		.network = true,
 		.option = on_option,
+		.paths = on_paths,
 		.start = on_start,
 		.ready_caps = on_ready_caps,
 		.new_secret = on_new,
