@@ -27,6 +27,7 @@ struct slot {
 	struct aio_op op; /* first: the completers get its address */
 	struct image_transfer t;
 	struct image_entry *e;
+	uint64_t began_ns;
 	struct session_async *record;
 	unsigned char *req, *buf;
 };
@@ -145,12 +146,14 @@ static struct slot *take_for(const struct worker *w, const struct image_file *f,
 }
 
 /* The sectors are locked, or err. */
-static bool start(struct worker *w, struct slot *s, struct image_entry *e, vcf_err_t err)
+static bool start(struct worker *w, struct slot *s, struct image_entry *e,
+		  uint64_t began_ns, vcf_err_t err)
 {
 	struct async *a = w->sv->async;
 
 	if (!err) {
 		s->e = e;
+		s->began_ns = began_ns;
 		publish(s, w);
 		err = aio_start(a->aio, &s->op, s->t.fd, s->buf, s->t.len, s->t.coff,
 				s->t.write);
@@ -165,20 +168,20 @@ static bool start(struct worker *w, struct slot *s, struct image_entry *e, vcf_e
 }
 
 bool async_read(struct worker *w, struct image_entry *e, const struct image_file *f,
-		size_t len, uint64_t poff)
+		size_t len, uint64_t poff, uint64_t began_ns)
 {
 	struct slot *s = take_for(w, f, len);
 
-	return s &&
-	       start(w, s, e, image_begin_read(e->image, f, &w->io, len, poff, &s->t));
+	return s && start(w, s, e, began_ns,
+			  image_begin_read(e->image, f, &w->io, len, poff, &s->t));
 }
 
 bool async_write(struct worker *w, struct image_entry *e, const struct image_file *f,
-		 const void *src, size_t len, uint64_t poff)
+		 const void *src, size_t len, uint64_t poff, uint64_t began_ns)
 {
 	struct slot *s = take_for(w, f, len);
 
-	return s && start(w, s, e,
+	return s && start(w, s, e, began_ns,
 			  image_begin_write(e->image, f, &w->io, src, len, poff, s->buf,
 					    &s->t));
 }
@@ -201,18 +204,21 @@ static vcf_err_t settle(struct worker *w, struct slot *s)
 	return err;
 }
 
-static void account(const struct slot *s, vcf_err_t err)
+static void account(const struct worker *w, const struct slot *s, vcf_err_t err)
 {
 	const struct image_transfer *t = &s->t;
+	enum iostat_way way = t->write ? IOSTAT_WRITE : IOSTAT_READ;
+	struct iostat *image = &s->e->io[way], *own = &w->slot->io[way];
+
+	if (err)
+		iostat_failed(image, own);
+	else
+		iostat_done(image, own, clock_now_ns() - s->began_ns, t->len);
 
 	if (err)
 		log_err("%s: %s of %zu bytes at %llu: %s", s->e->path,
 			t->write ? "write" : "read", t->len, (unsigned long long)t->poff,
 			strerror(-err));
-	else if (t->write)
-		s->e->record->bytes_written += t->len;
-	else
-		s->e->record->bytes_read += t->len;
 }
 
 static void finish(struct worker *w, struct slot *s)
@@ -226,7 +232,7 @@ static void finish(struct worker *w, struct slot *s)
 			      memory_order_relaxed);
 	atomic_store_explicit(&w->slot->busy, unique, memory_order_release);
 	err = settle(w, s);
-	account(s, err);
+	account(w, s, err);
 	if (s->t.write)
 		server_reply(w->sv, unique, err, &out, err ? 0 : sizeof(out));
 	else

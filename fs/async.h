@@ -41,11 +41,13 @@ void async_free(struct server *sv);
 /*
  * True: the request in w's buffer is under way and will be answered; w has nothing to do with it any
  * more. False: nothing has happened.
+ *
+ * began_ns  clock_now_ns() at its arrival, for iostat.h
  */
 bool async_read(struct worker *w, struct image_entry *e, const struct image_file *f,
-		size_t len, uint64_t poff);
+		size_t len, uint64_t poff, uint64_t began_ns);
 bool async_write(struct worker *w, struct image_entry *e, const struct image_file *f,
-		 const void *src, size_t len, uint64_t poff);
+		 const void *src, size_t len, uint64_t poff, uint64_t began_ns);
 
 /* Is this request under way here? */
 bool async_has(const struct server *sv, uint64_t unique);

@@ -29,7 +29,12 @@ int command_usage(const char *name);
 
 int cmd_mount(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
+int cmd_drain(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_log_level(int argc, char **argv);
+int cmd_metrics(int argc, char **argv);
+int cmd_support(int argc, char **argv);
+int cmd_top(int argc, char **argv);
 int cmd_upgrade(int argc, char **argv);
 int cmd_upgrade_probe(int argc, char **argv); /* for a keeper; not in the table */
 int cmd_info(int argc, char **argv);
@@ -37,6 +42,8 @@ int cmd_adopt(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
 int cmd_check_config(int argc, char **argv);
 int cmd_check_tree(int argc, char **argv);
+int cmd_check_mount(int argc, char **argv);
+int cmd_guard(int argc, char **argv);
 int cmd_check_keys(int argc, char **argv);
 int cmd_keys(int argc, char **argv);
 int cmd_help(int argc, char **argv);
@@ -55,18 +62,78 @@ int cmd_help(int argc, char **argv);
 	"BACKING MOUNTPOINT with -o file.directory=DIR uses the `file` key helper: "     \
 	"for\n"                                                                          \
 	"trying and for tests."
-#define CMD_UMOUNT_USAGE "[-l] [-r RUNTIME-DIRECTORY] MOUNTPOINT"
-#define CMD_UMOUNT_HELP                                                                  \
-	"Unmounts and waits until the daemon has ended and its keys are wiped.\n"        \
-	"  -l  detach now, end when the last file is closed\n"                           \
-	"  -r  the mount's runtime-directory, if not /run/vmcryptfs; with a\n"           \
+#define CMD_UMOUNT_USAGE "[-l | -f] [-r RUNTIME-DIRECTORY] MOUNTPOINT"
+#define CMD_UMOUNT_HELP                                                                    \
+	"Unmounts and waits until the daemon has ended and its keys are wiped. While\n"    \
+	"somebody uses the mount it refuses (exit code 5), and names the guests and\n"     \
+	"programs.\n"                                                                      \
+	"  -l, --lazy   detach now, end when the last file is closed\n"                    \
+	"  -f, --force  detach now, end after 10 seconds: who has files open then loses\n" \
+	"               them\n"                                                            \
+	"  -r  the mount's runtime-directory, if not /run/vmcryptfs; with a\n"             \
 	"      wrong one it is unmounted, but not waited for"
-#define CMD_STATUS_USAGE "[--json] [-r RUNTIME-DIRECTORY] [MOUNTPOINT]"
+#define CMD_STATUS_USAGE "[--images | --json] [-r RUNTIME-DIRECTORY] [MOUNTPOINT]"
 #define CMD_STATUS_HELP                                                                  \
-	"Shows a mount, or all of them. Listed are the images with a key in memory,\n"   \
-	"the key service and what waits.\n"                                              \
-	"  --json  one JSON object; an array without MOUNTPOINT\n"                       \
-	"  -r      the mounts' runtime-directory, if not /run/vmcryptfs"
+	"Shows a mount, or all of them.\n"                                               \
+	"Its servers, the key services, what waits, how many images have a key, and\n"   \
+	"which guests and programs would lose their files if the mount were stopped\n"   \
+	"(root sees all).\n"                                                             \
+	"  --images  lists these, with their figures\n"                                  \
+	"  --json    one JSON object with all of it; an array without MOUNTPOINT\n"      \
+	"  -r        the mounts' runtime-directory, if not /run/vmcryptfs"
+#define CMD_LOG_LEVEL_USAGE                                                              \
+	"[-r RUNTIME-DIRECTORY] MOUNTPOINT [err | warn | info | dbg | configured]"
+#define CMD_LOG_LEVEL_HELP                                                                  \
+	"Sets how much a mount logs, at once, until it ends.\n"                             \
+	"Deaths of the server, reloads and upgrades change nothing about it. configured:\n" \
+	"log-level of the configuration decides again. Without a level: prints which was\n" \
+	"asked for.\n"                                                                      \
+	"  -r  the mount's runtime-directory, if not /run/vmcryptfs"
+#define CMD_METRICS_USAGE                                                                \
+	"[--once | --list | --listen ADDRESS | --file FILE] [--per-image] [-c CONFIG]\n" \
+	"       [-r RUNTIME-DIRECTORY] [MOUNTPOINT...]"
+#define CMD_METRICS_HELP                                                                     \
+	"Tells Prometheus about mounts: those named, or the one of CONFIG, or all. It\n"     \
+	"asks the mounts' status sockets, so it runs as root, best as a unit of its own.\n"  \
+	"It has no part in serving and may be stopped at any time.\n"                        \
+	"  --listen     127.0.0.1:PORT, [::1]:PORT or unix:/PATH, for scrapes of /metrics\n" \
+	"  --file       a file that is written every 15 s (interval), for node_exporter\n"   \
+	"  --per-image  also series for each image, for those with the most requests\n"      \
+	"  --once       print them and end\n"                                                \
+	"  --list       print which there are: name, type, meaning\n"                        \
+	"  -c           [metrics] of this configuration has the settings; those of the\n"    \
+	"               command line win\n"                                                  \
+	"  -r           the mounts' runtime-directory, if not /run/vmcryptfs"
+#define CMD_SUPPORT_USAGE                                                                \
+	"[-o FILE.tar[.gz]] [--anonymous] [--log-lines N] [-c CONFIG] [-r DIR]\n"        \
+	"       [MOUNTPOINT]"
+#define CMD_SUPPORT_HELP                                                                      \
+	"Puts what a developer asks for first into an archive.\n"                             \
+	"Mode 0600: versions, the status, the configuration, limits, mounts, the end of\n"    \
+	"the log. No secrets: of key helpers' options only harmless values, and what looks\n" \
+	"like a secret in any text is masked. No header and no data of an image.\n"           \
+	"  --anonymous  no paths, names, key ids, addresses either, so no log\n"              \
+	"  --log-lines  so many of its last lines (2000)\n"                                   \
+	"  -c           the configuration, if the mount does not tell\n"                      \
+	"  -r           the mount's runtime-directory, if not /run/vmcryptfs"
+#define CMD_TOP_USAGE                                                                    \
+	"[-b | --once] [-d SECONDS] [-n COUNT] [-s KEY] [-r DIR] [MOUNTPOINT]"
+#define CMD_TOP_HELP                                                                       \
+	"Shows live what the images of a mount are doing.\n"                               \
+	"Requests and MiB a second, how long they take. Keys: q quits; i, b, m, p, o, n\n" \
+	"sort; arrows and page keys.\n"                                                    \
+	"  -b      as text, without end or -n times; --once is -b -n 1\n"                  \
+	"  -d      seconds between two looks (2)\n"                                        \
+	"  -s      by iops, bytes, mean, p99, opens or name\n"                             \
+	"  -r      the mount's runtime-directory, if not /run/vmcryptfs"
+#define CMD_DRAIN_USAGE "[--wait DURATION | --cancel] [-r RUNTIME-DIRECTORY] MOUNTPOINT"
+#define CMD_DRAIN_HELP                                                                    \
+	"Before a mount is stopped: no image is opened any more that nobody uses, and\n"  \
+	"none is made (ESHUTDOWN); guests that run go on, and may be moved away. Waits\n" \
+	"until nobody uses the mount and names who does.\n"                               \
+	"  --wait    at most so long; then exit code 5, and it stays draining\n"          \
+	"  --cancel  images are opened again\n"                                           \
+	"  -r        the mount's runtime-directory, if not /run/vmcryptfs"
 #define CMD_UPGRADE_USAGE "[--binary PROGRAM] [-r RUNTIME-DIRECTORY] MOUNTPOINT"
 #define CMD_UPGRADE_HELP                                                                 \
 	"Lets this program take over a mount that another one serves. Nothing is "       \
@@ -122,6 +189,21 @@ int cmd_help(int argc, char **argv);
 	"Nothing is changed\nand no key is needed: it is the dry run of a mount.\n"      \
 	"Files in the clear where images should be make it end with exit code 6.\n"      \
 	"  --list-all  list every file, not only those with a fault"
+#define CMD_CHECK_MOUNT_USAGE "[-q] [-t SECONDS] MOUNTPOINT"
+#define CMD_CHECK_MOUNT_HELP                                                               \
+	"Ends with 0 only if the path is on a vmcryptfs that answers, as the caller\n"     \
+	"sees it (in a container, too). Else: 4 nothing is mounted, and no file can be\n"  \
+	"made in the folder; 10 another file system is; 11 the daemon is gone; 12 it\n"    \
+	"does not answer in time; 13 nothing is mounted, and THE FOLDER IS NOT GUARDED.\n" \
+	"  -q  says nothing\n"                                                             \
+	"  -t  how long to wait for an answer; default 10"
+#define CMD_GUARD_USAGE "[--on | --off] MOUNTPOINT"
+#define CMD_GUARD_HELP                                                                    \
+	"Shows whether a file can be made in the mount point's folder while nothing is\n" \
+	"mounted over it (exit code 13: yes). Also while something is.\n"                 \
+	"  --on   make the empty folder immutable, mode 0: as a mount does with\n"        \
+	"         mount.guard = yes\n"                                                    \
+	"  --off  the way back: mutable, mode 0755"
 #define CMD_CHECK_KEYS_USAGE                                                             \
 	"[--json] [--service NAME] [-o section.key=value]... -c CONFIG"
 #define CMD_CHECK_KEYS_HELP                                                                \

@@ -41,7 +41,8 @@ static void list_commands(void)
 	fputs("\nvmcryptfs help COMMAND explains one; vmcryptfs help config explains all "
 	      "options of\nthe configuration.\n\n"
 	      "Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 not mounted or "
-	      "not found,\n5 busy, 6 refused (unsafe), 7 key service, 8 permission.\n",
+	      "not found,\n5 busy, 6 refused (unsafe), 7 key service, 8 permission; 10 to 13: "
+	      "of check-mount.\n",
 	      stdout);
 }
 

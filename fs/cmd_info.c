@@ -187,7 +187,7 @@ static const char *kind_name(const struct info *i)
 	static const char *const names[] = {
 		[PEEK_EMPTY] = "empty image (no header yet)",
 		[PEEK_CONTAINER] = "container",
-		[PEEK_PLAINTEXT] = "not a container (plaintext, or of another program)",
+		[PEEK_PLAINTEXT] = "no container (plaintext, or its header is destroyed)",
 		[PEEK_DAMAGED] = "damaged container",
 	};
 

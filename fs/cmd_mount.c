@@ -25,6 +25,7 @@
 #include "fs/config.h"
 #include "fs/config_source.h"
 #include "fs/exitcode.h"
+#include "fs/guard.h"
 #include "fs/keeper.h"
 #include "fs/mountpoint.h"
 #include "fs/server.h"
@@ -32,6 +33,7 @@
 #include "fs/upgrade.h"
 #include "util/cleanup.h"
 #include "util/log.h"
+#include "util/sdnotify.h"
 
 struct mount_args {
 	struct config *cfg;
@@ -163,26 +165,52 @@ static void warn_not_empty(const char *path)
 			 path, cnt);
 }
 
+/* With overmount the folder holds the ciphertext, and is the daemon's own. */
+static void guard_mountpoint(const struct config *cfg)
+{
+	auto_close int fd = cfg->guard ? guard_open(cfg->mountpoint) : -1;
+	vcf_err_t err;
+
+	if (!cfg->guard)
+		return;
+	err = fd < 0 ? fd : guard_set(fd);
+	if (err && fd >= 0 && guard_holds(guard_look(fd)))
+		return; /* guarded in spite of what lies there */
+	if (err)
+		log_warn("%s: not guarded: while nothing is mounted there, root can "
+			 "write to the folder in the clear (%s)",
+			 cfg->mountpoint, strerror(-err));
+}
+
+/* Of a mount that is about to be replaced. */
+static bool is_dead(int error)
+{
+	return error == ENOTCONN || error == ECONNABORTED;
+}
+
 static int check_mountpoint(struct config *cfg)
 {
 	vcf_err_t err = config_resolve(&cfg->mountpoint);
 	struct stat st;
 
 	if (!err)
-		err = mountpoint_clean_stale(cfg->mountpoint);
+		err = mountpoint_is_free(cfg->mountpoint);
 	if (!err)
 		err = config_resolve(&cfg->backing);
 	if (err == -EBUSY) {
 		log_err("%s: a vmcryptfs is mounted there already", cfg->mountpoint);
 		return EXIT_BUSY;
 	}
-	if (err || stat(cfg->mountpoint, &st) < 0 || stat(cfg->backing, &st) < 0) {
+	if (err || (stat(cfg->mountpoint, &st) < 0 && !is_dead(errno)) ||
+	    stat(cfg->backing, &st) < 0) {
 		log_err("%s on %s: %s", cfg->backing, cfg->mountpoint,
 			strerror(err ? -err : errno));
 		return EXIT_NOT_FOUND;
 	}
-	if (strcmp(cfg->mountpoint, cfg->backing) != 0)
+	if (strcmp(cfg->mountpoint, cfg->backing) != 0) {
 		warn_not_empty(cfg->mountpoint);
+		guard_mountpoint(cfg);
+	}
 	return EXIT_OK;
 }
 
@@ -328,7 +356,10 @@ static bool is_session(const struct mount_args *a)
 int cmd_mount(int argc, char **argv)
 {
 	struct mount_args a = {.session = -1};
-	int code = run(&a, argc, argv);
+	int code;
+
+	sdnotify_init();
+	code = run(&a, argc, argv);
 
 	if (code && is_session(&a) && !a.served)
 		give_back(&a, argc, argv);

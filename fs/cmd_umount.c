@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * umount: unmounts and waits until the daemon has ended, so that its keys are gone.
+ * umount: unmounts and waits until the daemon has ended, so that its keys are gone. Refuses while
+ * somebody uses the mount, and says who.
  */
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,25 +18,28 @@
 
 #include "fs/cmd.h"
 #include "fs/exitcode.h"
+#include "fs/holders.h"
+#include "fs/jsonlines.h"
 #include "fs/mountpoint.h"
 #include "fs/statusfile.h"
 #include "util/cleanup.h"
 
 enum { WAIT_MS = 30000 };
 
-/* A descriptor that becomes readable when the daemon ends; -1 if it cannot be found. */
-static int daemon_pidfd(const char *runtime, const char *mountpoint)
+enum how { PLAIN, LAZY, FORCE };
+
+/* The keeper's pid; 0 if it cannot be found, or has gone: the number may be another's by now. */
+static pid_t keeper_of(const char *runtime, const char *mountpoint)
 {
 	struct json_object *o = NULL;
-	struct json_object *pid = NULL;
-	int fd = -1;
+	pid_t found = 0;
 
 	if (statusfile_read(&o, runtime, mountpoint))
-		return -1;
-	if (json_object_object_get_ex(o, "keeper_pid", &pid))
-		fd = (int)syscall(SYS_pidfd_open, json_object_get_int(pid), 0);
+		return 0;
+	if (!json_flag(o, "keeper_gone"))
+		found = (pid_t)json_number(o, "keeper_pid");
 	json_object_put(o);
-	return fd;
+	return found;
 }
 
 static int wait_end(int pidfd, const char *path)
@@ -49,51 +54,89 @@ static int wait_end(int pidfd, const char *path)
 	return EXIT_BUSY;
 }
 
-static int unmount(const char *path, const char *runtime, bool lazy)
+/* Also those in other mount namespaces, for whom umount(2) would not refuse. */
+static bool is_used(const char *path)
 {
-	auto_close int pidfd = daemon_pidfd(runtime, path);
-	int flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0);
+	struct holders h;
+	bool used;
 
-	if (umount2(path, flags) == 0)
-		return lazy ? EXIT_OK : wait_end(pidfd, path);
-	fprintf(stderr, "vmcryptfs umount: %s: %s%s\n", path, strerror(errno),
-		errno == EBUSY
-			? "; 'vmcryptfs status' lists the open images, 'fuser -vm' the programs"
-			: "");
-	if (errno == EBUSY)
+	if (holders_find(&h, path))
+		return false;
+	used = h.cnt > 0;
+	if (used) {
+		fprintf(stderr,
+			"vmcryptfs umount: %s: %s: %zu use it, %zu of them guests; "
+			"'vmcryptfs drain' waits for them, --force ends their files:\n",
+			path, strerror(EBUSY), h.cnt, holders_guest_cnt(&h));
+		holders_print(&h, "  ", stderr);
+	}
+	holders_free(&h);
+	return used;
+}
+
+static int fail(const char *path, int error)
+{
+	fprintf(stderr, "vmcryptfs umount: %s: %s%s\n", path, strerror(error),
+		error == EBUSY ? "; 'vmcryptfs status' lists who uses it" : "");
+	if (error == EBUSY)
 		return EXIT_BUSY;
-	return errno == EPERM ? EXIT_PERMISSION : EXIT_FAILED;
+	return error == EPERM ? EXIT_PERMISSION : EXIT_FAILED;
+}
+
+static int unmount(const char *path, const char *runtime, enum how how)
+{
+	pid_t keeper = how == LAZY ? 0 : keeper_of(runtime, path);
+	auto_close int pidfd = keeper > 0 ? (int)syscall(SYS_pidfd_open, keeper, 0) : -1;
+
+	if (how == PLAIN && is_used(path))
+		return EXIT_BUSY;
+	if (umount2(path, UMOUNT_NOFOLLOW | (how == PLAIN ? 0 : MNT_DETACH)) < 0)
+		return fail(path, errno);
+	if (how == FORCE && pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, NULL, 0);
+	return how == LAZY ? EXIT_OK : wait_end(pidfd, path);
+}
+
+static int parse(int argc, char **argv, enum how *how, const char **runtime)
+{
+	static const struct option longs[] = {
+		{"lazy", no_argument, NULL, 'l'},
+		{"force", no_argument, NULL, 'f'},
+		{NULL, 0, NULL, 0},
+	};
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "lfr:", longs, NULL)) != -1) {
+		if (opt == 'l')
+			*how = LAZY;
+		else if (opt == 'f')
+			*how = FORCE;
+		else if (opt == 'r')
+			*runtime = optarg;
+		else
+			return EXIT_USAGE;
+	}
+	return argc - optind == 1 ? EXIT_OK : EXIT_USAGE;
 }
 
 int cmd_umount(int argc, char **argv)
 {
 	const char *runtime = statusfile_default_directory();
 	char path[PATH_MAX];
-	bool lazy = false;
-	int opt, ours;
+	enum how how = PLAIN;
 
-	while ((opt = getopt(argc, argv, "lr:")) != -1) {
-		if (opt == 'l')
-			lazy = true;
-		else if (opt == 'r')
-			runtime = optarg;
-		else
-			return command_usage("umount");
-	}
-	if (argc - optind != 1) {
+	if (parse(argc, argv, &how, &runtime))
 		return command_usage("umount");
-	}
 	/* Only the folder is resolved: a dead mount cannot be looked into. */
 	if (statusfile_resolve(argv[optind], path)) {
 		fprintf(stderr, "vmcryptfs umount: %s: %s\n", argv[optind],
 			strerror(errno));
 		return EXIT_NOT_FOUND;
 	}
-	ours = mountpoint_is_ours(path);
-	if (ours != 1) {
+	if (mountpoint_is_ours(path) != 1) {
 		fprintf(stderr, "vmcryptfs umount: %s: no vmcryptfs is mounted there\n",
 			path);
 		return EXIT_NOT_FOUND;
 	}
-	return unmount(path, runtime, lazy);
+	return unmount(path, runtime, how);
 }

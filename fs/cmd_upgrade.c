@@ -31,19 +31,6 @@ static int fail(const char *what, vcf_err_t err)
 	return exit_code_of(err);
 }
 
-/* The status socket's name may be a link to where the sockets are. */
-static vcf_err_t find_socket(char *dst, size_t room, const struct upgrade_args *a)
-{
-	char link[PATH_MAX], path[PATH_MAX];
-	vcf_err_t err = mountpoint_socket(link, sizeof(link), a->runtime, a->mountpoint);
-
-	if (err)
-		return err;
-	if (!realpath(link, path))
-		return -errno;
-	return ctlsock_path(dst, room, path);
-}
-
 static int explain(vcf_err_t err)
 {
 	if (err == -EPIPE || err == -ECONNRESET) {
@@ -104,7 +91,7 @@ static int upgrade(const struct upgrade_args *a)
 			a->program);
 		return EXIT_REFUSED;
 	}
-	err = find_socket(socket, sizeof(socket), a);
+	err = statusfile_control(socket, sizeof(socket), a->runtime, a->mountpoint);
 	if (!err)
 		return ask(a, socket, program);
 	fprintf(stderr,

@@ -27,6 +27,7 @@
 #include "fs/rules.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/sysfilter.h"
 
 struct config_rule {
 	enum file_class cls;
@@ -49,6 +50,7 @@ struct config {
 	char *backing;
 	char *mountpoint;
 	bool overmount;
+	bool guard; /* default yes; of the quick form no */
 	bool shared;
 	bool writeback;
 	bool xattr;
@@ -61,7 +63,8 @@ struct config {
 	bool near_caller;  /* default yes */
 	bool asynchronous; /* default yes */
 	uint64_t heartbeat_s;
-	char *site;	 /* NULL: none */
+	char *site; /* NULL: none */
+	enum sysfilter_mode seccomp;
 	char *log_level; /* err, warn, info, dbg */
 	char *log_file;	 /* NULL: stderr in the foreground, else syslog */
 	/* [rules], in order */
@@ -105,6 +108,12 @@ struct config {
 	char *device_owner; /* as device_owner() reads it */
 	char *device_mode;  /* octal */
 	bool device_discard;
+	/* [metrics], for `vmcryptfs metrics` */
+	char *metrics_listen; /* metrics_address_parse(); NULL: none */
+	char *metrics_file;   /* NULL: none */
+	uint64_t metrics_interval_s;
+	bool metrics_per_image;
+	uint64_t metrics_image_limit;
 	/* [escrow] */
 	char *escrow_path;	     /* NULL: none */
 	struct escrow_public escrow; /* read by config_finish() */

@@ -6,6 +6,7 @@
 
 #include "fs/config.h"
 #include "fs/device_config.h"
+#include "fs/metrics_address.h"
 #include "util/log.h"
 
 static bool same(const char *a, const char *b)
@@ -420,9 +421,22 @@ vcf_err_t config_read_escrow(struct config *c)
 	return err ? -EINVAL : 0;
 }
 
+static vcf_err_t check_metrics(const struct config *c)
+{
+	struct metrics_address a;
+	vcf_err_t err = 0;
+
+	if (c->metrics_listen)
+		err = metrics_address_parse(&a, c->metrics_listen);
+	if (err)
+		log_err("[metrics] listen = %s: %s", c->metrics_listen,
+			metrics_address_error(err));
+	return err ? -EINVAL : 0;
+}
+
 vcf_err_t config_finish(struct config *c, bool quick)
 {
-	vcf_err_t errs[11] = {0};
+	vcf_err_t errs[12] = {0};
 
 	if (quick) {
 		errs[0] = make_absolute("backing", &c->backing);
@@ -439,6 +453,7 @@ vcf_err_t config_finish(struct config *c, bool quick)
 	errs[8] = check_services(c);
 	errs[9] = config_read_escrow(c);
 	errs[10] = check_devices(c);
+	errs[11] = check_metrics(c);
 	for (size_t i = 0; i < sizeof(errs) / sizeof(errs[0]); i++) {
 		if (errs[i])
 			return errs[i];

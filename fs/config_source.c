@@ -79,6 +79,7 @@ static vcf_err_t read_base(struct config *cfg, const struct config_source *src)
 {
 	if (src->path)
 		return config_read(cfg, src->path);
+	cfg->guard = false; /* for trying: the folder can be removed again */
 	cfg->backing = strdup(src->backing);
 	cfg->mountpoint = strdup(src->mountpoint);
 	return cfg->backing && cfg->mountpoint ? 0 : -ENOMEM;

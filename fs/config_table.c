@@ -19,6 +19,10 @@ const struct config_option config_options[] = {
 	 "Where the plaintext view appears."},
 	{"mount", "overmount", CONFIG_BOOL, FIELD(overmount), 0, 0, NULL, "no",
 	 "Allow the mount point to be the backing folder itself."},
+	{"mount", "guard", CONFIG_BOOL, FIELD(guard), 0, 0, NULL, "yes",
+	 "Make the mount point's empty folder immutable and mode 0, so that nobody writes there "
+	 "while nothing is mounted (undone by vmcryptfs guard --off); not with overmount. "
+	 "With BACKING and MOUNTPOINT on the command line the default is no."},
 	{"mount", "shared", CONFIG_BOOL, FIELD(shared), 0, 0, NULL, "no",
 	 "Other nodes use the backing folder at the same time (NFS, CephFS, GlusterFS)."},
 	{"mount", "writeback", CONFIG_BOOL, FIELD(writeback), 0, 0, NULL, "no",
@@ -47,6 +51,10 @@ const struct config_option config_options[] = {
 	 "for each."},
 	{"mount", "heartbeat", CONFIG_DURATION, FIELD(heartbeat_s), 0, 3600, NULL, "30",
 	 "Replace a server that hangs: for so long no request has gone on. 0: never."},
+	/* The words stand in the order of enum sysfilter_mode. */
+	{"mount", "seccomp", CONFIG_CHOICE, FIELD(seccomp), 0, 0, "kill|log|off", "kill",
+	 "A system call that the program has no use for: ends the process, which is replaced; "
+	 "is done, and named in the kernel's log; or is not looked for."},
 	{"mount", "site", CONFIG_STRING, FIELD(site), 0, 0, NULL, NULL,
 	 "Name of the hosts that share a key service; marks the labels of their secrets."},
 	{"mount", "log-level", CONFIG_STRING, FIELD(log_level), 0, 0,
@@ -120,6 +128,17 @@ const struct config_option config_options[] = {
 	{"device", "discard", CONFIG_BOOL, FIELD(device_discard), 0, 0, NULL, "no",
 	 "A new container has the whole device zeroed by the device itself (a thin volume), "
 	 "and discards reach it; no: what was never written reads as noise."},
+
+	{"metrics", "listen", CONFIG_STRING, FIELD(metrics_listen), 0, 0, NULL, NULL,
+	 "Where vmcryptfs metrics answers Prometheus: 127.0.0.1:PORT, [::1]:PORT or unix:/PATH."},
+	{"metrics", "file", CONFIG_PATH, FIELD(metrics_file), 0, 0, NULL, NULL,
+	 "It writes them to this file as well, for node_exporter's textfile collector (.prom)."},
+	{"metrics", "interval", CONFIG_DURATION, FIELD(metrics_interval_s), 1, 3600, NULL,
+	 "15", "How often the file is written."},
+	{"metrics", "per-image", CONFIG_BOOL, FIELD(metrics_per_image), 0, 0, NULL, "no",
+	 "Also nine series for each image, with its path in a label."},
+	{"metrics", "image-limit", CONFIG_UINT, FIELD(metrics_image_limit), 1, 4096, NULL,
+	 "100", "For so many images at most: those with the most requests."},
 
 	{"escrow", "public-key", CONFIG_PATH, FIELD(escrow_path), 0, 0, NULL, NULL,
 	 "Seal each image's secret for the key in this file as well, whose private half is "

@@ -22,6 +22,8 @@ enum control_kind {
 	CONTROL_UPGRADE,  /* command: with the new program's descriptor; path: its name */
 	CONTROL_ANSWER,	  /* keeper, to a command: value = exit code, path = text */
 	CONTROL_RELOADED, /* server: after SIGHUP; value = 0 or -errno, digest */
+	CONTROL_LOG_LEVEL, /* command: value as loglevel_parse() has it */
+	CONTROL_DRAIN,	   /* command: value = 1: begin, 0: cancel */
 };
 
 struct control {

@@ -112,7 +112,7 @@ vcf_err_t ctlsock_call(const char *path, struct control *c, int fd, int wait_ms)
 	if (!err && connect(sock, (struct sockaddr *)&addr, sizeof(addr)) < 0)
 		err = -errno;
 	if (!err)
-		err = control_send(sock, c, &fd, 1);
+		err = control_send(sock, c, &fd, fd >= 0);
 	if (!err)
 		err = wait_readable(sock, wait_ms);
 	return err ? err : control_recv(sock, c, NULL, 0);

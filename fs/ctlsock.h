@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The control socket of a mount, beside its status socket: mode 0600, for root and the daemon's
- * own user. One request, a struct control with one descriptor, and one answer: value is an exit
+ * own user. One request, a struct control, perhaps with one descriptor, and one answer: value is an exit
  * code, path a text.
  */
 #ifndef VCF_FS_CTLSOCK_H
@@ -27,7 +27,10 @@ NODISCARD int ctlsock_accept(int listen_fd, struct control *c, int *fd);
 /* Answers and closes. */
 void ctlsock_answer(int client, int code, const char *text);
 
-/* The client's side: sends and waits, at most wait_ms. -ETIMEDOUT, -EPIPE, -errno. */
+/*
+ * The client's side: sends, with fd unless that is -1, and waits, at most wait_ms. -ETIMEDOUT,
+ * -EPIPE, -errno.
+ */
 NODISCARD vcf_err_t ctlsock_call(const char *path, struct control *c, int fd,
 				 int wait_ms);
 

@@ -20,6 +20,11 @@ enum exit_code {
 	EXIT_REFUSED = 6,    /* it would not be safe */
 	EXIT_KEYSERVICE = 7, /* the key service said no, or did not answer */
 	EXIT_PERMISSION = 8, /* the caller may not */
+	/* Of check-mount and guard, beside 4: not mounted, and no file can be made below. */
+	EXIT_OTHER_MOUNT = 10, /* another file system is mounted there */
+	EXIT_DEAD = 11,	       /* mounted, but the daemon is gone */
+	EXIT_HUNG = 12,	       /* mounted, but nothing answers in time */
+	EXIT_BARE = 13,	       /* not mounted, and files can be made below */
 };
 
 /* The code for an error that nothing better is known of. */

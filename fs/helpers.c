@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include "crypto/keyservice.h"
 #include "fs/control.h"
+#include "fs/mountpoint.h"
 #include "util/log.h"
 
 static int find(const struct helpers *h, pid_t pid)
@@ -18,6 +20,29 @@ static int find(const struct helpers *h, pid_t pid)
 	return -1;
 }
 
+/*
+ * Also of other daemons: in a namespace that shares nothing with the host's they would stay for ever.
+ * Again until none is left: the list changes while it is read.
+ */
+static void leave_mount(void *arg, const char *mountpoint)
+{
+	unsigned int *cnt = arg;
+
+	if (umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+		(*cnt)++;
+}
+
+static void leave_mounts(void)
+{
+	unsigned int cnt;
+
+	do {
+		cnt = 0;
+		if (mountpoint_each(leave_mount, &cnt))
+			return;
+	} while (cnt);
+}
+
 static void spawn(struct helpers *h, int sock, const struct control *asked)
 {
 	struct keyservice_program program = {
@@ -25,6 +50,7 @@ static void spawn(struct helpers *h, int sock, const struct control *asked)
 		.uid = asked->uid,
 		.gid = asked->gid,
 		.log_stderr = true,
+		.leave_mounts = leave_mounts,
 	};
 	struct control c = {.kind = CONTROL_SPAWNED};
 	struct keyservice_ends ends = {-1, -1, -1};

@@ -27,6 +27,9 @@ void history_get(struct history *out, const struct session *s)
 		.stall_mean_ms =
 			stalls ? (double)h->stall_sum_us / 1000 / (double)stalls : 0,
 		.stall_max_ms = (double)h->stall_max_us / 1000,
+		.stall_last_ms = (double)h->stall_last_us / 1000,
+		.stall_sum_s = (double)h->stall_sum_us / 1e6,
+		.stalls = stalls,
 		.uptime_s = (uint64_t)(time(NULL) - h->mounted_at),
 	};
 }
@@ -46,6 +49,7 @@ void history_serves(struct session *s)
 		h->stalls++;
 		h->stalled_ms = 0;
 		h->stall_sum_us += us;
+		h->stall_last_us = us;
 		if (us > h->stall_max_us)
 			h->stall_max_us = us;
 	}

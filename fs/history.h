@@ -16,9 +16,10 @@ struct history {
 	uint32_t replayed, resent, poisoned, dropped;
 	uint32_t last_signal, last_in_flight; /* of the last death */
 	uint64_t death_age_ms;
-	double stall_mean_ms,
-		stall_max_ms; /* from one server's end to the next one's serving */
-	uint64_t uptime_s;    /* of the mount */
+	/* From one server's end to the next one's serving. */
+	double stall_mean_ms, stall_max_ms, stall_last_ms, stall_sum_s;
+	uint32_t stalls;
+	uint64_t uptime_s; /* of the mount */
 };
 
 void history_get(struct history *out, const struct session *s);

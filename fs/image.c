@@ -11,7 +11,9 @@
 #include "fs/image.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "fs/image_impl.h"
 #include "util/crashpoint.h"
@@ -56,6 +58,18 @@ void image_free(struct image *im)
 uint64_t image_size(struct image *im)
 {
 	return atomic_load(&im->plen);
+}
+
+bool image_length_same(struct image *im, int fd)
+{
+	SCOPED_RDLOCK(&im->size_lock);
+	struct stat st;
+	uint64_t plen;
+
+	if (fstatat(fd, "", &st, AT_EMPTY_PATH) < 0)
+		return true;
+	return span_decode_size(&im->p.geom, (uint64_t)st.st_size, &plen) == 0 &&
+	       plen == image_size(im);
 }
 
 vcf_err_t image_measured(struct image *im, uint64_t clen)

@@ -81,6 +81,9 @@ void image_free(struct image *im);
 /* P now; of a shared one: as last seen. */
 uint64_t image_size(struct image *im);
 
+/* Has the file (any descriptor, O_PATH too) the length that it has if only we changed it? */
+bool image_length_same(struct image *im, int fd);
+
 /*
  * The device below has that size now: it was made larger (or smaller) there. -EBADMSG: smaller than
  * a header; P stays. Nothing is done for files, whose size only we change.

@@ -138,7 +138,7 @@ static vcf_err_t publish(struct imagejob *j, const struct container *c, uint64_t
 			 .sector_len = s->sector_len,
 			 .device = j->device},
 		.shared = j->sv->cfg->shared,
-		.punch_zeros = j->sv->fuse_below && !j->device,
+		.punch_zeros = nodelock_fuse_below() && !j->device,
 		.holes_zero = container_token(c)->holes == HOLES_ZERO,
 		.keys = j->sv->keys,
 	};

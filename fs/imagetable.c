@@ -144,6 +144,25 @@ static void detach(struct imagetable *t, struct image_entry *e)
 	e->detached = true;
 }
 
+/*
+ * Below the mount an image that nobody has open may be cut, or an older copy of it be put back: what
+ * was known of its length would then make a write tear the file.
+ */
+static bool length_same(struct imagetable *t, struct image_entry *e, const struct node *n)
+{
+	return t->sv->cfg->shared || n->device || !in_state(e, IMAGE_READY) ||
+	       image_length_same(e->image, n->fd);
+}
+
+static bool detach_closed(struct imagetable *t, struct image_entry *e)
+{
+	SCOPED_LOCK(&t->lock);
+
+	if (!e->opens)
+		e->detached = true;
+	return e->detached;
+}
+
 vcf_err_t imagetable_get(struct imagetable *t, const struct node *n,
 			 struct image_entry **out)
 {
@@ -156,6 +175,8 @@ vcf_err_t imagetable_get(struct imagetable *t, const struct node *n,
 			return err;
 		if (lingers)
 			err = imagetable_compare_file(t, e->uuid, n, &same);
+		if (!err && same && lingers && !length_same(t, e, n))
+			same = !detach_closed(t, e);
 		if (!err && same) {
 			*out = e;
 			return 0;
@@ -220,6 +241,13 @@ vcf_err_t imagetable_opened(struct imagetable *t, struct image_entry *e, uint64_
 	e->directs += *direct;
 	set_nodeid(e, nodeid);
 	return 0;
+}
+
+bool imagetable_is_open(struct imagetable *t, const struct image_entry *e)
+{
+	SCOPED_LOCK(&t->lock);
+
+	return e->opens > 0;
 }
 
 uint64_t imagetable_closed(struct imagetable *t, struct image_entry *e, bool direct)
@@ -377,7 +405,8 @@ static void log_refusal(struct imagetable *t, struct node *n, vcf_err_t err)
 			path);
 	else if (err == -EPERM)
 		log_err("%s: plaintext under an encrypt rule is never read; move it "
-			"aside below the mount and copy it back through it",
+			"aside below the mount and copy it back through it; or, if it was "
+			"an image, its header is destroyed: restore that",
 			path);
 	else if (err == -EBADMSG)
 		log_err("%s: damaged container; 'vmcryptfs info' says more, a backup helps",
@@ -491,7 +520,8 @@ void imagetable_publish(struct imagetable *t, struct image_entry *e, struct imag
 	if (!r->generation) { /* else it is taken over */
 		r->grow_from = 0;
 		r->sentinel_fd = -1;
-		r->bytes_read = r->bytes_written = 0;
+		memset(&t->sv->session->iostats[key.slot], 0,
+		       sizeof(struct session_iostat));
 	}
 	memcpy(r->uuid, s->uuid, UUID_LEN);
 	r->token = *token;
@@ -500,6 +530,7 @@ void imagetable_publish(struct imagetable *t, struct image_entry *e, struct imag
 	CRASHPOINT("image-ready");
 	atomic_store(&r->generation, key.generation);
 	CRASHPOINT("image-published");
+	e->io = t->sv->session->iostats[key.slot].way;
 	e->record = r;
 	e->image = im; /* last: whoever sees it uses the record */
 }

@@ -55,8 +55,9 @@ struct image_entry {
 	uint64_t data_off; /* (s) */
 	uint64_t nodeid;   /* (s) a node of it, for the page cache */
 	char path[256];	   /* (s) last seen, for people */
-	/* (s) while there is an image: what a successor finds; its counters are the entry's */
+	/* (s) while there is an image: what a successor finds */
 	struct session_image *_Atomic record;
+	struct iostat *io; /* (s) its counters; as `image` */
 };
 
 struct imagetable;
@@ -74,6 +75,9 @@ NODISCARD vcf_err_t imagetable_get(struct imagetable *t, const struct node *n,
 /* One more reference to an entry that the caller has one to, or has set BUSY. */
 void imagetable_ref(struct imagetable *t, struct image_entry *e);
 void imagetable_put(struct imagetable *t, struct image_entry *e);
+
+/* Has anybody a handle of it? */
+bool imagetable_is_open(struct imagetable *t, const struct image_entry *e);
 
 /*
  * A handle comes or goes; a handle holds a reference. imagetable_closed() gives the reference back

@@ -9,6 +9,7 @@
 #include "fs/device.h"
 #include "fs/imagetable_impl.h"
 #include "fs/node.h"
+#include "fs/nodelock.h"
 #include "util/io.h"
 #include "util/log.h"
 #include "util/text.h"
@@ -130,7 +131,7 @@ static void take_image(struct imagetable *t, uint32_t i)
 	struct image_params ip = {
 		.geom = {.data_off = r->data_off, .sector_len = r->sector_len},
 		.shared = t->sv->cfg->shared,
-		.punch_zeros = t->sv->fuse_below,
+		.punch_zeros = nodelock_fuse_below(),
 		.holes_zero = r->token.holes == HOLES_ZERO,
 		.keys = t->sv->keys,
 		.key = {.slot = i, .generation = r->generation},

@@ -8,6 +8,7 @@
 #include "crypto/textsum.h"
 #include "util/cleanup.h"
 #include "util/log.h"
+#include "util/visible.h"
 
 struct jsonlines_writer {
 	FILE *to;
@@ -54,6 +55,24 @@ time_t json_time(struct json_object *o, const char *key)
 void json_put_text(struct json_object *o, const char *key, const char *text)
 {
 	json_object_object_add(o, key, json_object_new_string(text));
+}
+
+void json_put_shown(struct json_object *o, const char *key, const char *text)
+{
+	const unsigned char *p = (const unsigned char *)text;
+	char shown[4 * 4096 + 1];
+	size_t n = 0;
+
+	while (*p && n + 4 < sizeof(shown)) {
+		size_t len = visible_utf8_len(p);
+
+		if (len)
+			memcpy(shown + n, p, len);
+		n += len ? len : (size_t)sprintf(shown + n, "\\x%02x", *p);
+		p += len ? len : 1;
+	}
+	shown[n] = '\0';
+	json_put_text(o, key, shown);
 }
 
 void json_put_number(struct json_object *o, const char *key, uint64_t v)

@@ -50,6 +50,8 @@ uint64_t json_number(struct json_object *o, const char *key);
 bool json_flag(struct json_object *o, const char *key);
 time_t json_time(struct json_object *o, const char *key); /* UTC; -1 */
 void json_put_text(struct json_object *o, const char *key, const char *text);
+/* A path, for people and programs that want valid UTF-8: any other byte of it as \xNN. */
+void json_put_shown(struct json_object *o, const char *key, const char *text);
 void json_put_number(struct json_object *o, const char *key, uint64_t v);
 void json_put_flag(struct json_object *o, const char *key, bool v);
 void json_put_time(struct json_object *o, const char *key, time_t t);

@@ -36,12 +36,15 @@
 #include "fs/exitcode.h"
 #include "fs/hangdump.h"
 #include "fs/history.h"
+#include "fs/holders.h"
 #include "fs/keeper_impl.h"
 #include "fs/mountpoint.h"
 #include "fs/serve.h"
+#include "util/caps.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/log.h"
+#include "util/sysfilter.h"
 
 enum {
 	STOP_GRACE_MS = 10000,
@@ -101,6 +104,7 @@ static void on_hangup(struct keeper *k)
 {
 	if (config_apply_log(k->p->cfg))
 		log_dbg("lines still go to the old file"); /* it was logged why */
+	keeper_notify_reload(k);
 	ask_reload(k);
 }
 
@@ -113,12 +117,17 @@ static void on_reloaded(struct keeper *k, const struct control *c)
 	vcf_err_t err;
 
 	k->reload_asked = false;
-	if (c->value)
+	if (c->value) {
+		keeper_notify_reloaded(k, false);
 		return;
+	}
 	err = config_follow(k->p->cfg, k->p->source, c->digest);
-	if (err == -EAGAIN)
+	if (err == -EAGAIN) {
 		ask_reload(k);
-	else if (err)
+		return;
+	}
+	keeper_notify_reloaded(k, !err);
+	if (err)
 		log_warn("the configuration changed while it was reloaded (%s): the next "
 			 "server would use the old one; reload again",
 			 strerror(-err));
@@ -136,6 +145,7 @@ static void on_ready(struct keeper *k)
 	k->state = SERVING;
 	upgrade_listen(k);
 	mountpoint_read_ahead(k->p->cfg->mountpoint, READ_AHEAD_KIB);
+	keeper_notify_ready(k);
 	log_info("%s mounted on %s", k->p->cfg->backing, k->p->cfg->mountpoint);
 	tell_caller(k, EXIT_OK);
 	if (!k->p->foreground)
@@ -261,6 +271,26 @@ static void restart_server(struct keeper *k)
  * The end of the mount
  */
 
+/* In a child: all but the log goes, the device above all. */
+static void close_fds(void)
+{
+	int log = log_file_fd();
+
+	if (log > 3)
+		close_range(3, (unsigned int)log - 1, 0);
+	close_range(log >= 3 ? (unsigned int)log + 1 : 3, ~0u, 0);
+}
+
+static void tell_users(const struct keeper *k)
+{
+	struct holders h;
+
+	if (holders_find(&h, k->p->cfg->mountpoint))
+		return;
+	holders_log(&h, k->p->cfg->mountpoint);
+	holders_free(&h);
+}
+
 /*
  * Not by this process: with mapped files the kernel may have to write to the server first, which
  * somebody must be there to restart.
@@ -275,9 +305,10 @@ static void start_unmount(struct keeper *k)
 		log_err("%s: cannot be unmounted: %s", mp, strerror(errno));
 	if (k->unmounter)
 		return;
-	close_range(3, ~0u, 0); /* the device above all */
+	close_fds();
 	if (umount2(mp, UMOUNT_NOFOLLOW) < 0) {
 		err = errno;
+		tell_users(k);
 		umount2(mp, MNT_DETACH | UMOUNT_NOFOLLOW);
 	}
 	_exit(err);
@@ -295,6 +326,7 @@ static void on_unmounter_end(struct keeper *k, int status)
 /* Unmounts; where files are open, the tree is detached at once and the users get a grace time. */
 static void on_stop(struct keeper *k)
 {
+	keeper_notify_stopping();
 	if (k->state == STARTING) {
 		if (k->server) /* else it has just ended: kill(0) would be for our callers */
 			kill(k->server, SIGTERM);
@@ -420,7 +452,7 @@ static int timeout_ms(const struct keeper *k)
 {
 	uint64_t now = clock_now_ms();
 	int tick = hang_tick_ms(k);
-	int ms = upgrade_timeout_ms(&k->upgrade);
+	int ms = sooner(upgrade_timeout_ms(&k->upgrade), keeper_notify_timeout_ms(k));
 
 	if (!k->server)
 		return sooner(ms, k->restart_ms > now ? (int)(k->restart_ms - now) : 0);
@@ -462,6 +494,7 @@ static void supervise(struct keeper *k)
 		enforce_stop(k);
 		if (!k->server && !k->ended)
 			restart_server(k);
+		keeper_notify_tick(k);
 	}
 }
 
@@ -511,8 +544,10 @@ static int conclude(struct keeper *k)
 	return code;
 }
 
-static void init(struct keeper *k, const struct keeper_params *p)
+static vcf_err_t init(struct keeper *k, const struct keeper_params *p)
 {
+	vcf_err_t err;
+
 	*k = (struct keeper){.p = p,
 			     .ready_fd = p->ready_fd,
 			     .sigfd = -1,
@@ -522,6 +557,28 @@ static void init(struct keeper *k, const struct keeper_params *p)
 	serve_harden();
 	if (hangdump_install())
 		log_dbg("no stacks of a server that hangs");
+	err = caps_keep(CAPS_KEEPER);
+	if (err)
+		log_err("capabilities cannot be dropped: %s", strerror(-err));
+	if (err)
+		return err;
+	sysfilter_set_mode(p->cfg->seccomp);
+	return 0;
+}
+
+/* Before there are children. What the program before has left is in force. */
+static vcf_err_t filter_calls(struct keeper *k)
+{
+	_Atomic uint32_t *there = &k->session->head->filtered;
+	uint32_t rules = sysfilter_keeper_rules();
+	vcf_err_t err = rules == *there ? 0 : sysfilter_keeper();
+
+	if (err)
+		log_err("seccomp: %s; [mount] seccomp = off goes without",
+			strerror(-err));
+	else if (rules)
+		*there = rules;
+	return err;
 }
 
 static int serve_mount(struct keeper *k)
@@ -529,8 +586,10 @@ static int serve_mount(struct keeper *k)
 	int code;
 
 	supervise(k);
+	keeper_notify_stopping();
 	let_go(k);
 	code = conclude(k);
+	log_follow(NULL);
 	session_free(k->session, false);
 	return code;
 }
@@ -541,14 +600,18 @@ int keeper_run(const struct keeper_params *p)
 	vcf_err_t err;
 	int code;
 
-	init(&k, p);
-	err = keeper_open(&k);
+	err = init(&k, p);
+	if (!err)
+		err = keeper_open(&k);
+	if (!err)
+		err = filter_calls(&k);
 	if (!err)
 		err = keeper_start_server(&k);
 	if (!err)
 		return serve_mount(&k);
 	code = exit_code_of(err);
 	tell_caller(&k, code);
+	log_follow(NULL);
 	if (k.session)
 		session_free(k.session, false);
 	return code;
@@ -559,12 +622,16 @@ int keeper_resume(const struct keeper_params *p, int tables_fd, bool back)
 	struct keeper k;
 	vcf_err_t err;
 
-	init(&k, p);
-	err = session_attach(&k.session, tables_fd);
+	err = init(&k, p);
+	if (!err)
+		err = session_attach(&k.session, tables_fd);
+	if (!err)
+		err = filter_calls(&k);
 	if (!err)
 		err = keeper_open_signals(&k);
 	if (err)
 		return exit_code_of(err);
+	log_follow(&k.session->head->log_level);
 	k.state = SERVING;
 	keeper_recall_stop(&k);
 	k.session->head->keeper_pid = getpid();

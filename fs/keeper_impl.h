@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The parts of the keeper: keeper.c (the life of a mount), keeper_start.c (what it opens, how a
- * server starts), upgrade.c (another program takes its place). One thread, no locks.
+ * server starts), keeper_notify.c (what systemd is told), upgrade.c (another program takes its place). One thread, no locks.
  */
 #ifndef VCF_FS_KEEPER_IMPL_H
 #define VCF_FS_KEEPER_IMPL_H
@@ -40,8 +40,10 @@ struct keeper {
 	uint64_t stop_ms;    /* when the server is told to end, 0: not yet */
 	int ready_fd;	     /* to the caller of mount, -1: it knows */
 	struct upgrade upgrade;
-	bool pinned;	   /* the keys' memory */
-	bool reload_asked; /* SIGHUP came, and no server has answered it */
+	bool pinned;			 /* the keys' memory */
+	bool reload_asked;		 /* SIGHUP came, and no server has answered it */
+	char told[96];			 /* to systemd, last */
+	uint64_t status_ms, watchdog_ms; /* when systemd is told next */
 };
 
 /* Where in the session's keeper_fds a successor by upgrade finds these. */
@@ -73,5 +75,14 @@ void keeper_recall_stop(struct keeper *k);
 void keeper_clear_up(struct keeper *k);
 /* The server has ended: waits until none of its transfers is under way (lifesign.h). */
 void keeper_await_life(struct keeper *k);
+
+/* keeper_notify.c: what systemd is told. _tick() in each round of the loop. */
+void keeper_notify_ready(struct keeper *k);
+void keeper_notify_reload(struct keeper *k);
+void keeper_notify_reloaded(struct keeper *k, bool done);
+void keeper_notify_stopping(void);
+void keeper_notify_moved(void); /* this process is another one than before */
+void keeper_notify_tick(struct keeper *k);
+int keeper_notify_timeout_ms(const struct keeper *k); /* -1: none */
 
 #endif

@@ -105,8 +105,10 @@ vcf_err_t keeper_open(struct keeper *k)
 {
 	vcf_err_t err = session_new(&k->session);
 
-	if (!err)
+	if (!err) {
+		log_follow(&k->session->head->log_level);
 		err = open_backing(k);
+	}
 	if (!err)
 		err = open_device(k);
 	if (err)

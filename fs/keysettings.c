@@ -11,6 +11,7 @@
 #include "fs/server.h"
 #include "util/hash.h"
 #include "util/log.h"
+#include "util/sysfilter.h"
 
 /* One try's share of the whole time: a helper that hangs should leave time for another one. */
 static unsigned int try_ms(const struct config *cfg)
@@ -70,6 +71,7 @@ vcf_err_t keysettings_init(struct keysettings *s, const struct config *cfg,
 	vcf_err_t err =
 		keyservice_find_program(s->program, sizeof(s->program), service->helper);
 
+	sysfilter_set_mode(cfg->seccomp); /* of helpers that a command starts itself */
 	s->options = NULL;
 	memset(&s->kc, 0, sizeof(s->kc));
 	if (err)

@@ -9,17 +9,25 @@
 
 #include "build-config.h"
 #include "fs/cmd.h"
+#include "fs/mounthelper.h"
 
 const struct command commands[] = {
 	{"mount", cmd_mount, CMD_MOUNT_USAGE, CMD_MOUNT_HELP},
 	{"umount", cmd_umount, CMD_UMOUNT_USAGE, CMD_UMOUNT_HELP},
+	{"drain", cmd_drain, CMD_DRAIN_USAGE, CMD_DRAIN_HELP},
 	{"status", cmd_status, CMD_STATUS_USAGE, CMD_STATUS_HELP},
 	{"upgrade", cmd_upgrade, CMD_UPGRADE_USAGE, CMD_UPGRADE_HELP},
+	{"log-level", cmd_log_level, CMD_LOG_LEVEL_USAGE, CMD_LOG_LEVEL_HELP},
+	{"metrics", cmd_metrics, CMD_METRICS_USAGE, CMD_METRICS_HELP},
+	{"support", cmd_support, CMD_SUPPORT_USAGE, CMD_SUPPORT_HELP},
+	{"top", cmd_top, CMD_TOP_USAGE, CMD_TOP_HELP},
 	{"info", cmd_info, CMD_INFO_USAGE, CMD_INFO_HELP},
 	{"adopt", cmd_adopt, CMD_ADOPT_USAGE, CMD_ADOPT_HELP},
 	{"recover", cmd_recover, CMD_RECOVER_USAGE, CMD_RECOVER_HELP},
 	{"check-config", cmd_check_config, CMD_CHECK_CONFIG_USAGE, CMD_CHECK_CONFIG_HELP},
 	{"check-tree", cmd_check_tree, CMD_CHECK_TREE_USAGE, CMD_CHECK_TREE_HELP},
+	{"check-mount", cmd_check_mount, CMD_CHECK_MOUNT_USAGE, CMD_CHECK_MOUNT_HELP},
+	{"guard", cmd_guard, CMD_GUARD_USAGE, CMD_GUARD_HELP},
 	{"check-keys", cmd_check_keys, CMD_CHECK_KEYS_USAGE, CMD_CHECK_KEYS_HELP},
 	{"keys", cmd_keys, CMD_KEYS_USAGE, CMD_KEYS_HELP},
 	{"help", cmd_help, CMD_HELP_USAGE, CMD_HELP_HELP},
@@ -80,6 +88,8 @@ int main(int argc, char **argv)
 		return cmd_help(1, argv);
 	if (is_refused())
 		return EXIT_REFUSED;
+	if (mounthelper_is_called(argv[0]))
+		return mounthelper_run(argc, argv);
 	if (argc >= 2 && strcmp(argv[1], "upgrade-probe") == 0)
 		return cmd_upgrade_probe(argc - 1, argv + 1);
 	c = argc >= 2 ? command_find(argv[1]) : NULL;

@@ -15,20 +15,6 @@
 #include "util/hash.h"
 #include "util/log.h"
 
-vcf_err_t mountpoint_mount(const struct config *cfg, int devfd)
-{
-	char options[256];
-	unsigned long flags = (cfg->nosuid ? MS_NOSUID : 0) | (cfg->nodev ? MS_NODEV : 0);
-
-	snprintf(options, sizeof(options),
-		 "fd=%d,rootmode=40000,user_id=%u,group_id=%u%s%s", devfd, geteuid(),
-		 getegid(), cfg->allow_other ? ",allow_other" : "",
-		 cfg->default_permissions ? ",default_permissions" : "");
-	if (mount(cfg->backing, cfg->mountpoint, MOUNTPOINT_TYPE, flags, options) < 0)
-		return -errno;
-	return 0;
-}
-
 /* mountinfo writes blank, tab, newline and backslash as \ooo. */
 static void unescape(char *s)
 {
@@ -47,34 +33,44 @@ static void unescape(char *s)
 }
 
 struct mount_line {
-	unsigned int major, minor;
-	char *point, *type;
+	unsigned int id, major, minor;
+	char *point, *type, *source;
 };
 
-/* Fields 3 and 5 and the type after " - " of a line of proc_pid_mountinfo(5). */
+/* Ends the field at p; the next one, or NULL. */
+static char *end_field(char *p)
+{
+	char *end = strpbrk(p, " \n");
+
+	if (!end)
+		return NULL;
+	*end = '\0';
+	return end + 1;
+}
+
+/* Fields 1, 3 and 5, type and source after " - " of a line of proc_pid_mountinfo(5). */
 static bool parse_line(char *line, struct mount_line *out)
 {
 	char *sep = strstr(line, " - ");
 	char *p = line;
-	char *end;
 
-	if (!sep || sscanf(line, "%*s %*s %u:%u", &out->major, &out->minor) != 2)
+	if (!sep || sscanf(line, "%u %*s %u:%u", &out->id, &out->major, &out->minor) != 3)
 		return false;
 	for (int i = 0; i < 4; i++) {
 		p = strchr(p, ' ');
 		if (!p++)
 			return false;
 	}
-	end = strchr(p, ' ');
-	if (!end)
+	if (!end_field(p))
 		return false;
-	*end = '\0';
 	unescape(p);
 	out->point = p;
 	out->type = sep + 3;
-	end = strchr(out->type, ' ');
-	if (end)
-		*end = '\0';
+	out->source = end_field(out->type);
+	if (!out->source)
+		return false;
+	end_field(out->source);
+	unescape(out->source);
 	return true;
 }
 
@@ -105,7 +101,7 @@ static vcf_err_t each_mount(void (*fn)(void *arg, const struct mount_line *m), v
 
 struct wanted {
 	const char *path;
-	bool ours;
+	bool ours, others;	   /* the last one is ours; one of them is not */
 	unsigned int major, minor; /* where it is ours */
 	char best[PATH_MAX];
 };
@@ -122,6 +118,7 @@ static void match_exact(void *arg, const struct mount_line *m)
 	if (strcmp(m->point, w->path) != 0)
 		return;
 	w->ours = is_our_type(m); /* the last one is on top */
+	w->others |= !w->ours;
 	w->major = m->major;
 	w->minor = m->minor;
 }
@@ -132,6 +129,57 @@ int mountpoint_is_ours(const char *path)
 	vcf_err_t err = each_mount(match_exact, &w);
 
 	return err ? err : w.ours;
+}
+
+int mountpoint_stack(const char *path)
+{
+	struct wanted w = {.path = path};
+	vcf_err_t err = each_mount(match_exact, &w);
+
+	if (err)
+		return err;
+	if (!w.ours)
+		return MOUNTPOINT_BARE;
+	return w.others ? MOUNTPOINT_OVER_OTHERS : MOUNTPOINT_OVER_FOLDER;
+}
+
+vcf_err_t mountpoint_device(const char *path, unsigned int *major, unsigned int *minor)
+{
+	struct wanted w = {.path = path};
+	vcf_err_t err = each_mount(match_exact, &w);
+
+	if (err || !w.ours)
+		return err ? err : -ENOENT;
+	*major = w.major;
+	*minor = w.minor;
+	return 0;
+}
+
+struct wanted_id {
+	uint64_t id;
+	struct mountpoint_info *info;
+	bool found;
+};
+
+static void match_id(void *arg, const struct mount_line *m)
+{
+	struct wanted_id *w = arg;
+
+	if (m->id != w->id)
+		return;
+	w->found = true;
+	w->info->ours = is_our_type(m);
+	snprintf(w->info->type, sizeof(w->info->type), "%s", m->type);
+	snprintf(w->info->point, sizeof(w->info->point), "%s", m->point);
+	snprintf(w->info->source, sizeof(w->info->source), "%s", m->source);
+}
+
+vcf_err_t mountpoint_by_id(struct mountpoint_info *out, uint64_t id)
+{
+	struct wanted_id w = {.id = id, .info = out};
+	vcf_err_t err = each_mount(match_id, &w);
+
+	return err || w.found ? err : -ENOENT;
 }
 
 void mountpoint_read_ahead(const char *path, unsigned int kib)
@@ -208,6 +256,20 @@ static void visit_ours(void *arg, const struct mount_line *m)
 		v->fn(v->arg, m->point);
 }
 
+static void visit_any(void *arg, const struct mount_line *m)
+{
+	const struct visitor *v = arg;
+
+	v->fn(v->arg, m->point);
+}
+
+vcf_err_t mountpoint_each_any(void (*fn)(void *arg, const char *mountpoint), void *arg)
+{
+	struct visitor v = {fn, arg};
+
+	return each_mount(visit_any, &v);
+}
+
 vcf_err_t mountpoint_each(void (*fn)(void *arg, const char *mountpoint), void *arg)
 {
 	struct visitor v = {fn, arg};
@@ -225,16 +287,13 @@ static bool nobody_serves(const char *path)
 	return errno == ENOTCONN || errno == ECONNABORTED; /* gone, going just now */
 }
 
-vcf_err_t mountpoint_clean_stale(const char *path)
+vcf_err_t mountpoint_is_free(const char *path)
 {
 	int ours = mountpoint_is_ours(path);
 
 	if (ours <= 0)
 		return ours;
-	if (!nobody_serves(path))
-		return -EBUSY;
-	log_info("%s: the daemon of an earlier mount is gone; detaching it", path);
-	return umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
+	return nobody_serves(path) ? 0 : -EBUSY;
 }
 
 vcf_err_t mountpoint_socket(char *dst, size_t room, const char *runtime_directory,

@@ -80,25 +80,29 @@ void nodelock_byte_release(int fd, enum nodelock_byte which)
  * NFS looks at the file anew when a lock is taken, CephFS is told of changes; the kernel's cache of a
  * FUSE client (GlusterFS) knows nothing of either, and FOPEN_DIRECT_IO is its server's to give.
  */
-static bool deaf_cache; /* set before there are threads that look */
+static bool fuse_below; /* set before there are threads that look */
 
-bool nodelock_begin(int fd)
+void nodelock_begin(int fd)
 {
 	struct statfs fs;
 
-	deaf_cache = fstatfs(fd, &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC;
-	return deaf_cache;
+	fuse_below = fstatfs(fd, &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC;
+}
+
+bool nodelock_fuse_below(void)
+{
+	return fuse_below;
 }
 
 void nodelock_look_anew(int fd)
 {
-	if (deaf_cache)
+	if (fuse_below)
 		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
 void nodelock_no_readahead(int fd)
 {
-	if (deaf_cache)
+	if (fuse_below)
 		posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
 }
 

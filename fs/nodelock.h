@@ -48,8 +48,9 @@ void nodelock_byte_release(int fd, enum nodelock_byte which);
  * file are dropped, where its file system would go on using them. Taking a lock does it; others do it
  * before they read. What is read ahead would come too early: not by this open file.
  */
-bool nodelock_begin(
-	int fd); /* once, before there are threads; is it on a FUSE file system? */
+/* fd: any on the backing folder's file system. Before there are threads. */
+void nodelock_begin(int fd);
+bool nodelock_fuse_below(void); /* is it a FUSE file system? */
 void nodelock_look_anew(int fd);
 void nodelock_no_readahead(int fd);
 

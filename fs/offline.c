@@ -336,8 +336,8 @@ static vcf_err_t open_file(struct offline_file *f, const char *path, const char 
 	if (change && flock(f->fd, LOCK_EX | LOCK_NB) < 0)
 		return -errno;
 	err = change ? check_daemons(runtime, f->fd, &st) : 0;
-	if (nodelock_begin(f->fd))
-		nodelock_look_anew(f->fd);
+	nodelock_begin(f->fd);
+	nodelock_look_anew(f->fd);
 	if (!err)
 		err = container_load(&f->c, f->fd, f->path, &mended);
 	return err;

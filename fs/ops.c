@@ -131,6 +131,13 @@ bool ops_exists(const struct node *dir, const char *name)
 	return SESSION_NOTES && fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+vcf_err_t ops_name_fits(struct server *sv, const struct node *dir, const char *name)
+{
+	char path[STATE_PATH_MAX];
+
+	return state_child_path(sv->state, dir, name, path);
+}
+
 bool ops_taken(fuse_req_t req, const struct node *dir, const char *name)
 {
 	return !ops_server(req)->births_tell && !ops_slot()->intent &&

@@ -57,6 +57,12 @@ bool ops_intend(void);
 /* Is there something of that name? */
 bool ops_exists(const struct node *dir, const char *name);
 /*
+ * Making a name: the rules could not be asked of a longer path, so that nobody could look at what was
+ * made there, or remove it. -ENAMETOOLONG.
+ */
+NODISCARD vcf_err_t ops_name_fits(struct server *sv, const struct node *dir,
+				  const char *name);
+/*
  * Making a name: before ops_intend(), is it taken (-EEXIST)? Asked only where births do not tell
  * it afterwards. And when ops_intend() was true and the name is there: did the earlier run make
  * it, or was it there before?
@@ -163,6 +169,10 @@ struct removal {
 	uint64_t deletion; /* 0: no intent was needed */
 	bool wipe;	   /* removal_end() has to */
 };
+#define REMOVAL_NONE                                                                     \
+	{                                                                                \
+		.fd = -1, .lock_fd = -1                                                  \
+	}
 NODISCARD vcf_err_t removal_begin(struct removal *r, struct server *sv, struct node *dir,
 				  const char *name);
 void removal_sync(const struct node *dir);

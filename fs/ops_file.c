@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "fs/device.h"
+#include "fs/drain.h"
 #include "fs/keyaudit.h"
 #include "fs/nodelock.h"
 #include "fs/ops.h"
@@ -173,7 +174,9 @@ static vcf_err_t open_image(struct server *sv, struct node *n, struct handle *h,
 
 	if (err)
 		return err;
-	err = imagetable_prepare(sv->images, e, n, IMAGE_NEED_OPEN);
+	err = drain_may_open(sv, n, e);
+	if (!err)
+		err = imagetable_prepare(sv->images, e, n, IMAGE_NEED_OPEN);
 	if (!err)
 		err = open_image_fds(sv, n, fi->flags, h);
 	if (!err)
@@ -281,11 +284,16 @@ static int create_backing(struct server *sv, fuse_req_t req, struct node *dir,
 			  const char *name, mode_t mode, int flags)
 {
 	int want = O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_RDWR;
-	int fd, err;
+	int fd, err = ops_name_fits(sv, dir, name);
 	bool again;
 
+	if (err)
+		return err;
 	if (device_has_name(sv, dir, name) || ops_taken(req, dir, name))
 		return flags & O_EXCL ? -EEXIST : -EALREADY;
+	err = ops_slot()->intent ? 0 : drain_may_create(sv, dir, name);
+	if (err)
+		return err;
 	again = ops_intend();
 	ops_as_caller(req);
 	rwlock_rdlock(&sv->names_lock);
@@ -490,7 +498,7 @@ static vcf_err_t fallocate_handle(fuse_req_t req, fuse_ino_t ino, const struct h
 		return err;
 	if (h->kind == HANDLE_IMAGE)
 		return fallocate_image(ops_server(req), ino, h, mode, off, len);
-	if (mode & FALLOC_FL_ZERO_RANGE && ops_server(req)->fuse_below)
+	if (mode & FALLOC_FL_ZERO_RANGE && nodelock_fuse_below())
 		return -EOPNOTSUPP; /* GlusterFS says 0 and does nothing */
 	return fallocate(h->fd, mode, off, len) < 0 ? -errno : 0;
 }

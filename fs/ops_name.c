@@ -35,12 +35,16 @@ static void reply_new_entry(fuse_req_t req, struct node *dir, const char *name, 
 		ops_reply_entry(req, &e);
 }
 
-/* False after having replied EEXIST. */
+/* False after having replied EEXIST or ENAMETOOLONG. */
 static bool may_make(fuse_req_t req, const struct node *dir, const char *name,
 		     bool *again)
 {
-	if (ops_taken(req, dir, name)) {
-		ops_reply_err(req, -EEXIST);
+	vcf_err_t err = ops_name_fits(ops_server(req), dir, name);
+
+	if (!err && ops_taken(req, dir, name))
+		err = -EEXIST;
+	if (err) {
+		ops_reply_err(req, err);
 		return false;
 	}
 	*again = ops_intend();
@@ -342,7 +346,7 @@ static vcf_err_t rename_names(struct server *sv, struct node *dir, const char *n
 			      unsigned int flags)
 {
 	struct side from = {.fd = -1}, to = {.fd = -1};
-	struct removal removal = {.fd = -1, .lock_fd = -1};
+	struct removal removal = REMOVAL_NONE;
 	vcf_err_t err;
 
 	rwlock_rdlock(&sv->names_lock);

@@ -141,7 +141,8 @@ vcf_err_t removal_begin(struct removal *r, struct server *sv, struct node *dir,
 	struct stat st;
 	vcf_err_t err;
 
-	*r = (struct removal){.sv = sv, .fd = -1, .lock_fd = -1};
+	*r = (struct removal)REMOVAL_NONE;
+	r->sv = sv;
 	if (fd < 0)
 		return -errno;
 	if (fstatat(fd, "", &st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
@@ -302,7 +303,7 @@ void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct server *sv = ops_server(req);
 	struct node *dir = ops_name_dir(req, parent, name);
-	struct removal removal = {.fd = -1, .lock_fd = -1};
+	struct removal removal = REMOVAL_NONE;
 	vcf_err_t err;
 
 	if (!dir)

@@ -5,8 +5,11 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/xattr.h>
 
+#include "build-config.h"
+#include "fs/mountcheck.h"
 #include "fs/ops.h"
 #include "fs/takeover.h"
 #include "util/crashpoint.h"
@@ -84,11 +87,34 @@ static void reply_xattr(fuse_req_t req, size_t size, const char *buf, ssize_t le
 		fuse_reply_buf(req, buf, (size_t)len);
 }
 
+/* What check-mount asks, to know us by; also without extended attributes, and of the root alone. */
+static bool is_greeting(fuse_ino_t ino, const char *name)
+{
+	return ino == FUSE_ROOT_ID && strcmp(name, MOUNTCHECK_XATTR) == 0;
+}
+
+static void greet(fuse_req_t req, size_t size)
+{
+	const size_t len = sizeof(VCF_VERSION) - 1;
+
+	if (!size)
+		fuse_reply_xattr(req, len);
+	else if (size < len)
+		ops_reply_err(req, -ERANGE);
+	else
+		fuse_reply_buf(req, VCF_VERSION, len);
+}
+
 void ops_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
-	struct node *n = xattr_node(req, ino);
+	struct node *n;
 	auto_free char *buf = NULL;
 
+	if (is_greeting(ino, name)) {
+		greet(req, size);
+		return;
+	}
+	n = xattr_node(req, ino);
 	if (!n)
 		return;
 	server_test_fault(name);

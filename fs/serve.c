@@ -2,7 +2,6 @@
 #include "fs/serve.h"
 
 #include <errno.h>
-#include <linux/capability.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -27,7 +26,9 @@
 #include "fs/reload.h"
 #include "fs/server.h"
 #include "fs/status.h"
+#include "util/caps.h"
 #include "util/log.h"
+#include "util/sysfilter.h"
 
 void serve_harden(void)
 {
@@ -39,26 +40,9 @@ void serve_harden(void)
 }
 
 /*
- * With CAP_SYS_RESOURCE the disk's reserved blocks and the quota would not count for what guests
- * write. Dropped in each of the server's threads, since they inherit it from this one.
+ * The keeper's side of starting helpers. When it is gone we do it ourselves, unless the filter of
+ * system calls is in force, which would also be the helper's: then those that are there must do.
  */
-static void drop_sys_resource(void)
-{
-	struct __user_cap_header_struct hdr = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct data[2];
-
-	if (prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE) < 0 && errno != EPERM)
-		log_dbg("capabilities: %s", strerror(errno));
-	if (syscall(SYS_capget, &hdr, data) < 0)
-		return;
-	data[0].effective &= ~(1u << CAP_SYS_RESOURCE);
-	data[0].permitted &= ~(1u << CAP_SYS_RESOURCE);
-	data[0].inheritable &= ~(1u << CAP_SYS_RESOURCE);
-	if (syscall(SYS_capset, &hdr, data) < 0)
-		log_warn("CAP_SYS_RESOURCE cannot be dropped: %s", strerror(errno));
-}
-
-/* The keeper's side of starting helpers; falls back to our own when the keeper is gone. */
 struct spawner {
 	int sock, keeper;     /* its pidfd */
 	pthread_mutex_t lock; /* one exchange at a time */
@@ -104,7 +88,7 @@ static vcf_err_t spawn_by_keeper(void *arg, const struct keyservice_program *pro
 	pthread_mutex_lock(&s->lock);
 	err = has_ended(s->keeper) ? -EPIPE : ask_keeper(s, program, fds, pid);
 	pthread_mutex_unlock(&s->lock);
-	if (err == -EPIPE || err == -ECONNRESET)
+	if ((err == -EPIPE || err == -ECONNRESET) && !sysfilter_in_force())
 		return keyservice_spawn(NULL, program, ends, pid);
 	if (err)
 		return err;
@@ -273,9 +257,6 @@ static int serve(const struct serve_params *p)
 	vcf_err_t err = mountpoint_state(journal, sizeof(journal), p->cfg, "journal");
 
 	set_term_handler();
-	serve_harden();
-	server_raise_limits();
-	drop_sys_resource();
 	umask(0);
 	if (!err)
 		err = mountpoint_state(site, sizeof(site), p->cfg, "site");
@@ -290,6 +271,7 @@ static int serve(const struct serve_params *p)
 		return refusal_code(err);
 	}
 	sv->keeper_pid = p->keeper_pid;
+	sv->config_path = p->source ? p->source->path : NULL;
 	err = run(sv, p, keeper_fd);
 	if (!err && sv->failed)
 		err = -EIO;
@@ -313,6 +295,25 @@ static void *serve_thread(void *arg)
 	return NULL;
 }
 
+/* Before there are threads, which inherit what this one has. */
+static vcf_err_t confine(void)
+{
+	vcf_err_t err;
+
+	serve_harden();
+	server_raise_limits();
+	err = caps_keep(CAPS_SERVER);
+	if (err)
+		log_err("capabilities cannot be dropped: %s", strerror(-err));
+	if (err)
+		return err;
+	err = sysfilter_server();
+	if (err)
+		log_err("seccomp: %s; [mount] seccomp = off goes without",
+			strerror(-err));
+	return err;
+}
+
 /*
  * In the clone. The C library takes its first thread for the keeper's, by its id: locks that
  * check their owner would not work there.
@@ -321,8 +322,11 @@ static void __attribute__((noreturn)) serve_in_thread(const struct serve_params 
 {
 	struct service s = {.params = p, .code = EXIT_FAILED};
 	pthread_t thread;
-	int rc = pthread_create(&thread, NULL, serve_thread, &s);
+	int rc;
 
+	if (confine())
+		exit(s.code);
+	rc = pthread_create(&thread, NULL, serve_thread, &s);
 	if (rc)
 		log_err("no thread: %s", strerror(rc));
 	else

@@ -38,7 +38,9 @@
 #include "fs/turns.h"
 #include "fs/wipewait.h"
 #include "util/crashpoint.h"
+#include "util/fence.h"
 #include "util/log.h"
+#include "util/sysfilter.h"
 
 enum { EXECUTORS = 4, WORKERS_MIN = 4, WORKERS_MAX = SESSION_WORKERS_MAX };
 _Static_assert((int)EXECUTORS <= (int)SESSION_EXECUTORS_MAX, "each has a slot");
@@ -110,6 +112,14 @@ static vcf_err_t start_keytable(struct server *sv, bool *hidden)
 	return err;
 }
 
+static void say_fences(const struct server *sv)
+{
+	if (sv->taking_over || sysfilter_is_off() || fence_available())
+		return;
+	log_info(
+		"this kernel has no Landlock: key helpers may open whatever their user may");
+}
+
 static vcf_err_t init_crypto(struct server *sv)
 {
 	bool hidden;
@@ -125,6 +135,8 @@ static vcf_err_t init_crypto(struct server *sv)
 		log_info("memfd_secret is not available: volume keys lie in locked "
 			 "memory that "
 			 "root can read");
+	if (!err)
+		say_fences(sv);
 	return err;
 }
 
@@ -160,7 +172,8 @@ static vcf_err_t settle_tree(struct server *sv, const struct server_params *p)
 	if (!err && l.plaintext_cnt && !p->with_plaintext) {
 		log_err("plaintext under encrypt rules, %zu in all: move it aside and "
 			"copy it back through the mount, or exempt it with a passthrough "
-			"rule; --with-plaintext serves the others",
+			"rule, or, if they were images, restore their headers; --with-plaintext "
+			"serves the others",
 			l.plaintext_cnt);
 		err = -EPERM;
 	}
@@ -368,7 +381,7 @@ vcf_err_t server_new(struct server **out, const struct server_params *p)
 	sv->session = p->session;
 	sv->rootfd = p->rootfd;
 	sv->births_tell = births_tell(p->rootfd);
-	sv->fuse_below = nodelock_begin(p->rootfd);
+	nodelock_begin(p->rootfd);
 	sv->devfd = p->devfd;
 	sv->stream = p->stream;
 	sv->spawn = p->spawn;

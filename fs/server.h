@@ -92,7 +92,6 @@ struct server {
 	void *on_reload_arg;
 	struct rwlock names_lock; /* shared: a file gets a name; by a reload: none does */
 	int rootfd;		  /* the backing directory */
-	bool fuse_below;	  /* it is a FUSE file system's */
 	bool births_tell;	  /* it keeps birth times, by this machine's clock */
 	int procfd;		  /* /proc/self/fd */
 	int devfd;		  /* /dev/fuse or a stream socket */
@@ -140,6 +139,7 @@ struct server {
 	void *on_init_arg;
 	time_t started_at;
 	int keeper_pid;
+	const char *config_path; /* for people; NULL: none */
 };
 
 /* What a server is made of; all pointers stay the caller's and outlive it. */

@@ -33,6 +33,7 @@ static const struct {
 	{SESSION_HANDLES_MAX, sizeof(struct handle)},
 	{SESSION_DEVICES_MAX, sizeof(struct session_device)},
 	{SESSION_LOCKS_MAX, sizeof(struct session_lock)},
+	{SESSION_IMAGES_MAX, sizeof(struct session_iostat)},
 };
 enum { TABLE_CNT = sizeof(tables) / sizeof(tables[0]) };
 _Static_assert(TABLE_CNT == sizeof(((struct session_head *)0)->lens) / sizeof(uint32_t),
@@ -72,6 +73,7 @@ static void set_places(struct session *s, void *map)
 	s->handles = (void *)at[6];
 	s->devices = (void *)at[7];
 	s->locks = (void *)at[8];
+	s->iostats = (void *)at[9];
 }
 
 static vcf_err_t map_tables(struct session *s, int fd)

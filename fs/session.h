@@ -4,7 +4,8 @@
  * behind a descriptor of the shared table:
  *
  *   (a) tables    one sparse memfd, mapped once at its largest size: head, slots, parked, async,
- *                 images, nodes, handles. Offsets and numbers only, no pointers, no locks.
+ *                 images, their counters, nodes, handles. Offsets and numbers only, no pointers,
+ *                 no locks.
  *   (b) buffers   one sparse memfd: for each slot the request that its thread reads and the buffer
  *                 of its I/O, then those of asynchronous transfers, then the bytes of parked
  *                 requests. Guests' data: locked and kept out
@@ -37,11 +38,12 @@
 #include "build-config.h"
 #include "crypto/keyservice.h"
 #include "crypto/token.h"
+#include "fs/iostat.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 
 #ifndef VCF_SESSION_VERSION /* a test builds a program with another one */
-#define VCF_SESSION_VERSION 4
+#define VCF_SESSION_VERSION 5
 #endif
 
 enum {
@@ -147,10 +149,14 @@ struct session_image {
 	 */
 	_Atomic int32_t sentinel_fd;
 	uint32_t escrow; /* as in image_entry */
-	_Atomic uint64_t bytes_read, bytes_written;
 	unsigned char uuid[UUID_LEN];
 	struct token token;
 	char path[256]; /* last seen, for people */
+};
+
+/* The counters of the image of the same number; apart, so that walks over images do not touch them. */
+struct session_iostat {
+	struct iostat way[IOSTAT_WAYS];
 };
 
 /*
@@ -179,9 +185,11 @@ struct session_slot {
 	_Atomic uint64_t
 		waits; /* for a lock of another node (nodelock.h); of the thread */
 	uint64_t reserved[1];
+	struct iostat
+		io[IOSTAT_WAYS]; /* of this thread and its predecessors, of all images */
 	uint64_t marks[SESSION_MARKS_MAX]; /* nodeids */
 };
-_Static_assert(sizeof(struct session_slot) == 3704, "part of SESSION_VERSION");
+_Static_assert(sizeof(struct session_slot) == 4120, "part of SESSION_VERSION");
 
 /* A request that waits, its bytes in area (b). */
 struct session_parked {
@@ -240,15 +248,18 @@ enum session_fd {
 struct session_head {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t lens[9];	     /* of the records: another layout is refused */
+	uint32_t lens[10];	     /* of the records: another layout is refused */
 	_Atomic uint32_t generation; /* of the server that was started last */
 	_Atomic uint32_t serving;    /* the last one that began to serve; 0: none did */
 	_Atomic uint32_t deaths;     /* ends of servers that nobody asked for */
 	_Atomic uint32_t hangs;	     /* of these: ended by the keeper */
 	_Atomic uint32_t upgrades;
 	_Atomic uint32_t last_signal, last_in_flight; /* of the last death */
+	_Atomic uint32_t log_level; /* asked for at run time, + 1; 0: as configured */
 	_Atomic int32_t server_pid, keeper_pid;
 	_Atomic uint32_t stopping;   /* the mount is to end */
+	_Atomic uint32_t draining;   /* no new disks: drain.h */
+	_Atomic uint32_t filtered;   /* the keeper has these sysfilter_keeper_rules() */
 	_Atomic uint32_t replayed;   /* requests that were executed again */
 	_Atomic uint32_t resent;     /* ... that only FUSE_NOTIFY_RESEND brought back */
 	_Atomic uint32_t poisoned;   /* ... that were answered EIO at their third crash */
@@ -259,8 +270,8 @@ struct session_head {
 	_Atomic uint64_t beat_ms;    /* CLOCK_MONOTONIC */
 	_Atomic uint64_t stalled_ms; /* since when nobody serves, 0: somebody does */
 	_Atomic uint32_t stalls;
-	_Atomic uint64_t stall_sum_us,
-		stall_max_us;	     /* from a death to the next serving */
+	_Atomic uint64_t stall_sum_us, stall_max_us,
+		stall_last_us;	     /* from a death to the next serving */
 	_Atomic int64_t mounted_at;  /* seconds of the epoch */
 	int32_t fds[SESSION_FD_CNT]; /* -1: none */
 	int32_t keeper_fds
@@ -279,6 +290,7 @@ struct session {
 	struct session_parked *parked;
 	struct session_async *async;
 	struct session_image *images;
+	struct session_iostat *iostats; /* of each image */
 	struct node *nodes;
 	struct handle *handles;
 	struct session_device *devices;

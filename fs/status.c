@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <uuid/uuid.h>
 
 #include "build-config.h"
 #include "crypto/deletion.h"
@@ -20,14 +19,16 @@
 #include "fs/keyset.h"
 #include "fs/keysop.h"
 #include "fs/listener.h"
+#include "fs/loglevel.h"
 #include "fs/mountpoint.h"
 #include "fs/promote.h"
+#include "fs/status_io.h"
 #include "fs/statusfile.h"
 #include "util/audit.h"
 #include "util/io.h"
 #include "util/log.h"
 
-enum { REPLY_MAX = 64 * 1024 * 1024, QUEUE_LISTED = 1000, PATIENCE_S = 10 };
+enum { REPLY_MAX = 64 * 1024 * 1024, QUEUE_LISTED = 1000 };
 
 struct status_socket {
 	struct server *sv;
@@ -36,27 +37,6 @@ struct status_socket {
 	char path[108];
 	char link[108]; /* in the default folder, "" if that is where the socket is */
 };
-
-static void add_image(void *arg, const struct image_entry *e)
-{
-	struct json_object *o = json_object_new_object();
-	char uuid[UUID_TEXT_LEN + 1];
-
-	uuid_unparse_lower(e->uuid, uuid);
-	json_put_text(o, "path", e->path);
-	json_put_text(o, "uuid", uuid);
-	json_put_text(o, "key_id", e->token.key_id);
-	json_put_text(o, "service", e->token.service);
-	json_object_object_add(o, "derived", json_object_new_boolean(e->token.derived));
-	json_put_number(o, "sector_size", e->sector_len);
-	json_put_number(o, "data_offset", e->data_off);
-	json_put_number(o, "dev", e->dev);
-	json_put_number(o, "ino", e->ino);
-	json_put_number(o, "opens", e->opens);
-	json_put_number(o, "bytes_read", e->record->bytes_read);
-	json_put_number(o, "bytes_written", e->record->bytes_written);
-	json_object_array_add(arg, o);
-}
 
 static int add_device(void *arg, const struct device_look *l)
 {
@@ -69,7 +49,7 @@ static int add_device(void *arg, const struct device_look *l)
 	struct json_object *o = json_object_new_object();
 
 	json_put_text(o, "name", l->name);
-	json_put_text(o, "device", l->path);
+	json_put_shown(o, "device", l->path);
 	json_put_text(o, "kind", l->err ? "absent" : kinds[l->peek.kind]);
 	return json_object_array_add(arg, o);
 }
@@ -84,8 +64,18 @@ static struct json_object *devices(const struct config *cfg)
 	return all;
 }
 
-static struct json_object *key_service(const struct keyset *s)
+/* Null where it never was. */
+static void put_time(struct json_object *o, const char *key, time_t t)
 {
+	if (t)
+		json_put_time(o, key, t);
+	else
+		json_object_object_add(o, key, NULL);
+}
+
+static struct json_object *key_service(const struct server *sv, const struct keyset *s)
+{
+	const struct config *wanted = config_service(sv->cfg, s->name);
 	struct json_object *o = json_object_new_object();
 	struct keyservice_status ks;
 
@@ -101,9 +91,13 @@ static struct json_object *key_service(const struct keyset *s)
 	json_put_number(o, "failures", ks.failures);
 	json_put_number(o, "restarts", ks.restarts);
 	json_put_number(o, "reserve", reserve_count(s->reserve));
+	json_put_number(o, "reserve_wanted", wanted ? wanted->reserve : 0);
 	json_object_object_add(o, "wrapped",
 			       json_object_new_boolean(ks.caps & KEY_CAP_WRAPPED));
 	json_put_text(o, "last_error", ks.last_error);
+	put_time(o, "last_success", ks.last_success);
+	put_time(o, "last_failure", ks.last_failure);
+	json_object_object_add(o, "latency", status_latency(ks.took_cnt, ks.took_sum_ns));
 	return o;
 }
 
@@ -114,8 +108,8 @@ static void add_services(struct server *sv, struct json_object *o)
 	struct keyset *s;
 
 	for (size_t i = 0; (s = keyset_at(sv, i)); i++)
-		json_object_array_add(all, key_service(s));
-	json_object_object_add(o, "key_service", key_service(keyset_at(sv, 0)));
+		json_object_array_add(all, key_service(sv, s));
+	json_object_object_add(o, "key_service", key_service(sv, keyset_at(sv, 0)));
 	json_object_object_add(o, "key_services", all);
 }
 
@@ -226,6 +220,8 @@ static struct json_object *stall(const struct history *h)
 {
 	struct json_object *o = json_object_new_object();
 
+	json_put_number(o, "count", h->stalls);
+	json_object_object_add(o, "last", json_object_new_double(h->stall_last_ms));
 	json_object_object_add(o, "mean", json_object_new_double(h->stall_mean_ms));
 	json_object_object_add(o, "max", json_object_new_double(h->stall_max_ms));
 	return o;
@@ -254,22 +250,24 @@ static struct json_object *describe(const struct status_socket *s)
 {
 	struct server *sv = s->sv;
 	struct json_object *o = json_object_new_object();
-	struct json_object *images = json_object_new_array();
 
 	json_put_text(o, "version", VCF_VERSION);
 	json_put_text(o, "mountpoint", sv->cfg->mountpoint);
 	json_put_text(o, "backing", sv->cfg->backing);
+	json_put_text(o, "config", sv->config_path ? sv->config_path : "");
 	json_put_number(o, "keeper_pid", (uint64_t)sv->keeper_pid);
 	json_object_object_add(o, "keeper_gone",
 			       json_object_new_boolean(getppid() != sv->keeper_pid));
 	json_put_number(o, "server_pid", (uint64_t)getpid());
+	json_put_text(o, "log_level", loglevel_asked(s->session));
+	json_put_flag(o, "draining", s->session->head->draining);
 	add_history(o, s->session);
 	add_counts(sv, o);
 	add_services(sv, o);
 	add_audit(o);
 	json_object_object_add(o, "escrow", escrow(sv));
-	imagetable_each(sv->images, add_image, images);
-	json_object_object_add(o, "images", images);
+	json_object_object_add(o, "io", status_io(s->session));
+	json_object_object_add(o, "images", status_images(sv));
 	json_object_object_add(o, "devices", devices(sv->cfg));
 	return o;
 }
@@ -338,9 +336,10 @@ void status_close(struct status_socket *s)
 	free(s);
 }
 
-vcf_err_t status_read(struct json_object **out, const char *socket_path)
+vcf_err_t status_read(struct json_object **out, const char *socket_path,
+		      unsigned int patience_s)
 {
-	auto_close int fd = listener_connect(socket_path, PATIENCE_S);
+	auto_close int fd = listener_connect(socket_path, patience_s);
 	auto_free char *text = NULL;
 	vcf_err_t err = fd < 0 ? fd : io_read_all(fd, REPLY_MAX, &text);
 

@@ -18,7 +18,13 @@ NODISCARD vcf_err_t status_listen(struct status_socket **out, struct server *sv,
 				  const struct session *session);
 void status_close(struct status_socket *s);
 
-/* The client's side: reads the object of one socket. The caller puts it. -ENOENT, -ECONNREFUSED. */
-NODISCARD vcf_err_t status_read(struct json_object **out, const char *socket_path);
+enum { STATUS_PATIENCE_S = 10 };
+
+/*
+ * The client's side: reads the object of one socket. The caller puts it. patience_s: for each read and
+ * write. -ENOENT, -ECONNREFUSED.
+ */
+NODISCARD vcf_err_t status_read(struct json_object **out, const char *socket_path,
+				unsigned int patience_s);
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/ctlsock.h"
 #include "fs/mountpoint.h"
 #include "fs/status.h"
 #include "util/cleanup.h"
@@ -24,7 +25,20 @@ vcf_err_t statusfile_read(struct json_object **out, const char *runtime,
 	char path[PATH_MAX];
 	vcf_err_t err = mountpoint_socket(path, sizeof(path), runtime, mountpoint);
 
-	return err ? err : status_read(out, path);
+	return err ? err : status_read(out, path, STATUS_PATIENCE_S);
+}
+
+vcf_err_t statusfile_control(char *dst, size_t room, const char *runtime,
+			     const char *mountpoint)
+{
+	char link[PATH_MAX], path[PATH_MAX];
+	vcf_err_t err = mountpoint_socket(link, sizeof(link), runtime, mountpoint);
+
+	if (err)
+		return err;
+	if (!realpath(link, path))
+		return -errno;
+	return ctlsock_path(dst, room, path);
 }
 
 static void close_dir(DIR **d)
@@ -47,7 +61,7 @@ vcf_err_t statusfile_read_all(struct json_object **out, const char *runtime)
 		if (len < 5 || strcmp(d->d_name + len - 5, ".sock") != 0)
 			continue;
 		snprintf(path, sizeof(path), "%s/%s", runtime, d->d_name);
-		if (status_read(&o, path) == 0)
+		if (status_read(&o, path, STATUS_PATIENCE_S) == 0)
 			json_object_array_add(all, o);
 	}
 	*out = all;

@@ -17,6 +17,13 @@ const char *statusfile_default_directory(void);
 NODISCARD vcf_err_t statusfile_read(struct json_object **out, const char *runtime,
 				    const char *mountpoint);
 
+/*
+ * The control socket of a mount (ctlsock.h), beside the status socket, whose name in `runtime` may
+ * be a link. -errno.
+ */
+NODISCARD vcf_err_t statusfile_control(char *dst, size_t room, const char *runtime,
+				       const char *mountpoint);
+
 /* All mounts whose sockets lie in `runtime`, as an array. */
 NODISCARD vcf_err_t statusfile_read_all(struct json_object **out, const char *runtime);
 

@@ -11,6 +11,7 @@
 #include <linux/fuse.h>
 #include <linux/openat2.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -31,6 +32,7 @@
 #include "fs/reqcheck.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
+#include "util/sysfilter.h"
 
 enum { FAULTS_MAX = 3, NOTIFY_RESEND = 7 /* FUSE_NOTIFY_RESEND, Linux 6.9 */ };
 
@@ -50,9 +52,15 @@ static bool is_own(const siginfo_t *si)
 
 static void on_fault(int sig, siginfo_t *si, void *context)
 {
+	static atomic_flag said = ATOMIC_FLAG_INIT;
 	struct worker *w = current_worker;
+	char text[SYSFILTER_TEXT_MAX];
+	bool refused = sysfilter_describe(text, si);
 
-	(void)context;
+	if (sysfilter_answer(si, context))
+		return;
+	if (refused && !atomic_flag_test_and_set(&said))
+		log_err_from_signal(text);
 	if (w && w->slot && w->slot->busy && is_own(si)) {
 		w->slot->faults++;
 		if (w->async)
@@ -62,8 +70,11 @@ static void on_fault(int sig, siginfo_t *si, void *context)
 		if (guarded[i] == sig)
 			sigaction(sig, &before[i], NULL);
 	}
-	/* A real fault happens again on return, an abort(3) goes on; one that was sent is sent on. */
-	if (si->si_code <= 0)
+	/*
+	 * A real fault happens again on return, an abort(3) goes on; one that was sent is sent on. A
+	 * call that was refused would be passed over.
+	 */
+	if (si->si_code <= 0 || refused)
 		raise(sig);
 }
 
@@ -94,6 +105,8 @@ void server_test_fault(const char *name)
 #if VCF_CRASH_POINTS
 	if (strcmp(name, "user.vmcryptfs.crash") == 0)
 		__builtin_trap();
+	if (strcmp(name, "user.vmcryptfs.forbidden") == 0)
+		syscall(SYS_ptrace, 0, 0, 0, 0);
 #else
 	(void)name;
 #endif

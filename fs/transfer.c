@@ -10,6 +10,7 @@
 #include "fs/device.h"
 #include "fs/nodelock.h"
 #include "fs/ops.h"
+#include "util/clock.h"
 #include "util/io.h"
 #include "util/log.h"
 
@@ -21,7 +22,8 @@ struct transfer {
 	uint64_t ino;
 	uint64_t off;
 	size_t len;
-	bool append;	/* shared: where the end is only the file knows */
+	bool append; /* shared: where the end is only the file knows */
+	uint64_t began_ns;
 	bool writeback; /* of a mapping or the page cache, by any handle, cut at the end */
 };
 
@@ -32,9 +34,19 @@ static bool misaligned(const struct transfer *t)
 	       ((t->off | t->len) & (OPS_DIRECT_ALIGN_MIN - 1)) != 0;
 }
 
-static void log_failure(const struct transfer *t, const struct image_entry *e,
-			const char *what, vcf_err_t err)
+static void count_done(const struct transfer *t, const struct image_entry *e,
+		       enum iostat_way way, size_t len)
 {
+	iostat_done(&e->io[way], &t->w->slot->io[way], clock_now_ns() - t->began_ns, len);
+}
+
+static void count_failure(const struct transfer *t, const struct image_entry *e,
+			  enum iostat_way way, vcf_err_t err)
+{
+	static const char *const names[] = {"read", "write"};
+	const char *what = names[way];
+
+	iostat_failed(&e->io[way], &t->w->slot->io[way]);
 	log_err("%s: %s of %zu bytes at %lld: %s", e->path, what, t->len,
 		(long long)t->off, strerror(-err));
 }
@@ -67,13 +79,13 @@ static ssize_t read_image(const struct transfer *t, void **data)
 		return read_nothing(t);
 	if (n)
 		return n;
-	if (async_read(t->w, e, &f, t->len, t->off))
+	if (async_read(t->w, e, &f, t->len, t->off, t->began_ns))
 		return -EINPROGRESS;
 	n = image_pread(e->image, &f, &t->w->io, t->len, t->off, data);
 	if (n < 0)
-		log_failure(t, e, "read", (vcf_err_t)n);
+		count_failure(t, e, IOSTAT_READ, (vcf_err_t)n);
 	else
-		e->record->bytes_read += (uint64_t)n;
+		count_done(t, e, IOSTAT_READ, (size_t)n);
 	return n;
 }
 
@@ -100,7 +112,7 @@ static vcf_err_t write_image(const struct transfer *t, const void *src)
 	err = ops_need_header(t->sv, t->ino, e, t->writeback);
 	if (err)
 		return err;
-	if (async_write(t->w, e, &f, src, t->len, t->off))
+	if (async_write(t->w, e, &f, src, t->len, t->off, t->began_ns))
 		return -EINPROGRESS;
 	if (t->append)
 		err = image_append(e->image, &f, &t->w->io, src, t->len,
@@ -108,9 +120,9 @@ static vcf_err_t write_image(const struct transfer *t, const void *src)
 	else
 		err = image_pwrite(e->image, &f, &t->w->io, src, t->len, t->off);
 	if (err)
-		log_failure(t, e, "write", err);
+		count_failure(t, e, IOSTAT_WRITE, err);
 	else
-		e->record->bytes_written += t->len;
+		count_done(t, e, IOSTAT_WRITE, t->len);
 	return err;
 }
 
@@ -171,7 +183,8 @@ static struct transfer unpack(struct worker *w, uint64_t fh, uint64_t off, uint3
 				 .h = state_handle_of(w->sv->state, fh, in->nodeid),
 				 .ino = in->nodeid,
 				 .off = off,
-				 .len = len};
+				 .len = len,
+				 .began_ns = clock_now_ns()};
 }
 
 static void execute_read(struct worker *w, const struct fuse_read_in *arg)

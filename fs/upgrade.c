@@ -18,11 +18,13 @@
 #include "fs/exitcode.h"
 #include "fs/history.h"
 #include "fs/keeper_impl.h"
+#include "fs/loglevel.h"
 #include "fs/mountpoint.h"
 #include "fs/serve.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/log.h"
+#include "util/sdnotify.h"
 
 enum { PROBE_MS = 20000, DRAIN_MS = 5000, TRIAL_MS = 10000, PROBE_READS = 20 };
 
@@ -179,8 +181,10 @@ vcf_err_t upgrade_execute(struct session *s, int program, char *const argv[])
 	for (int i = KEEPER_FD_OTHERS; i < SESSION_KEEPER_FDS_MAX; i++)
 		s->head->keeper_fds[i] = -1;
 	session_each_fd(s, keep_fd, NULL);
+	sdnotify_export();
 	execveat(program, "", argv, environ, AT_EMPTY_PATH);
 	err = -errno;
+	sdnotify_hide();
 	session_each_fd(s, drop_fd, NULL);
 	return err;
 }
@@ -275,10 +279,20 @@ static const char *obstacle(const struct keeper *k)
 	return k->ready_ms && k->server ? NULL : "no server is at work just now";
 }
 
-static void refuse(int client, int *fd, int code, const char *text)
+static void reply(int client, int *fd, int code, const char *text)
 {
 	close_fd(fd);
 	ctlsock_answer(client, code, text);
+}
+
+/* The session's flag: also servers to come refuse new images. */
+static void on_drain(struct keeper *k, int client, int *fd, bool draining)
+{
+	k->session->head->draining = draining;
+	log_info("%s: %s", k->p->cfg->mountpoint,
+		 draining ? "draining: no image is opened that nobody uses"
+			  : "no longer draining");
+	reply(client, fd, EXIT_OK, "");
 }
 
 static void on_request(struct keeper *k)
@@ -292,13 +306,20 @@ static void on_request(struct keeper *k)
 
 	if (client < 0)
 		return;
+	if (c.kind == CONTROL_LOG_LEVEL) {
+		int code = loglevel_set(k->session, c.value, c.path, sizeof(c.path));
+
+		return reply(client, &fd, code, c.path);
+	}
+	if (c.kind == CONTROL_DRAIN)
+		return on_drain(k, client, &fd, c.value != 0);
 	if (c.kind != CONTROL_UPGRADE)
-		return refuse(client, &fd, EXIT_USAGE, "the daemon does not know that");
+		return reply(client, &fd, EXIT_USAGE, "the daemon does not know that");
 	if (obstacle(k))
-		return refuse(client, &fd, EXIT_BUSY, obstacle(k));
+		return reply(client, &fd, EXIT_BUSY, obstacle(k));
 	fault = program_fault(fd);
 	if (fault)
-		return refuse(client, &fd, EXIT_REFUSED, fault);
+		return reply(client, &fd, EXIT_REFUSED, fault);
 	u->client = client;
 	u->program = fd;
 	log_info("upgrade to %s asked for", c.path);
@@ -417,6 +438,7 @@ static void be_keeper(struct keeper *k)
 	k->unmounter = 0;
 	keeper_recall_stop(k);
 	k->pinned = true; /* since it is the anchor */
+	keeper_notify_moved();
 	session_each_fd(k->session, drop_fd, NULL);
 	keeper_clear_up(k);
 	log_err("%s: the new program's keeper ended: the old program goes on, as process "

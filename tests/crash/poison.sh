@@ -9,7 +9,7 @@ need_fuse
 need_prog fio
 grep -aq remove-intent "$VMCRYPTFS" || skip "needs a build with -Dcrash-points=true"
 vcf_setup
-expect_log 'the server \(pid [0-9]+, generation [0-9]+\) was killed by signal (4|5|11) with'
+expect_log 'the server \(pid [0-9]+, generation [0-9]+\) was killed by signal (4|5|11|31) with'
 vcf_mount
 
 load() { # NAME OPTION...
@@ -25,9 +25,9 @@ copies() {
 	done
 }
 
-crash_by() { # FILE
+crash_by() { # FILE [HOW]
 	must_fail timeout 30 python3 -c 'import os, sys
-os.getxattr(sys.argv[1], "user.vmcryptfs.crash")' "$1"
+os.getxattr(sys.argv[1], "user.vmcryptfs." + sys.argv[2])' "$1" "${2:-crash}"
 	grep -q 'Errno 5' "$W/stderr" || fail "not EIO: $(cat "$W/stderr")"
 }
 
@@ -61,17 +61,31 @@ wait_died 6
 counts "another one" "6 2"
 ok "each request has its own count"
 
-for i in 7 8 9 10 11; do
+# A system call that the filter refuses is as bad as a crash.
+if ! grep -aqE '__(a|t)san_init' "$VMCRYPTFS"; then
+	echo forbidden >"$MNT/forbidden"
+	require_log 'forbidden: request [0-9]+ \(opcode 22\) has crashed the server 3 times'
+	expect_log 'err: system call [0-9]+ \(ptrace\) is refused'
+	crash_by "$MNT/forbidden" forbidden
+	wait_died 9
+	counts "a forbidden call" "9 3"
+	equal "each said once" 3 "$(grep -ac 'is refused (seccomp)' "$LOG")"
+	ok "a request that makes a forbidden call gets EIO at the third death"
+fi
+
+deaths=$(vcf_status_get "s['deaths']")
+poisoned=$(vcf_status_get "s['poisoned']")
+for i in 1 2 3 4 5; do
 	kill -SEGV "$(vcf_status_get "s['server_pid']")"
-	wait_died $i
+	wait_died $((deaths + i))
 done
-counts "signals from outside" "11 2"
+counts "signals from outside" "$((deaths + 5)) $poisoned"
 ok "a signal from outside counts against nobody"
 
 touch "$W/stop"
 for j in "${jobs_[@]}"; do
 	wait "$j" || fail "the load failed: $(tail -n 20 "$W"/fio.*)"
 done
-counts "at the end" "11 2"
+counts "at the end" "$((deaths + 5)) $poisoned"
 equal "handles" 0 "$(vcf_status_get "s['handles']")"
 ok "fio and dd saw no error"

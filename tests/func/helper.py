@@ -9,6 +9,9 @@ It is copied into a folder of its own and keeps everything there:
   faults           lines "VERB FAULT": what to do at that verb; read anew for each request:
     hang  die  nonsense  flood  long  wrong  short  denied  notfound  unavailable  quota  invalid
     delay=SECONDS  lose (do it, then die before the answer)
+    wrongtag  othertag (of an earlier request)  twice  nul  binary  half (a line, then silence)
+    upper  blanks  url (base64 in other forms)  closein (closes stdin)  closeout
+    children (leaves some behind, with its pipes)  leak (the secret, on stderr)
     say  shout (megabytes)  moan (then die): on stderr;  later=SECONDS, late-shout=SECONDS: after the
     answer
   greeting  if it exists: what is said on stderr at the start
@@ -119,6 +122,50 @@ def answer(tag, verb, args):
         return [f"{tag} error notfound no such secret"]
 
 
+def write_raw(data):
+    sys.stdout.flush()
+    os.write(1, data)
+    time.sleep(3600)
+
+
+def in_other_letters(lines):
+    word = lines[0].split()
+    return [" ".join(word[:2] + [word[2].replace("=", "")])]
+
+
+def leave_children():
+    for _ in range(3):
+        if os.fork() == 0:
+            os.setsid()
+            note("children", str(os.getpid()))
+            time.sleep(3600)
+            os._exit(0)
+
+
+def leak(args):
+    complain("the secret is " + load(args[0])[0])
+    complain("or " + base64.b64encode(bytes.fromhex(load(args[0])[0])).decode())
+
+
+ODD_ANSWERS = {
+    "wrongtag": lambda tag, lines: ["18446744073709551615" + lines[0][len(tag):]],
+    "othertag": lambda tag, lines: ["1" + lines[0][len(tag):]],
+    "twice": lambda tag, lines: lines + lines,
+    "nul": lambda tag, lines: write_raw(lines[0].encode()[:-4] + b"\0\0\n"),
+    "binary": lambda tag, lines: write_raw(bytes(range(256)) * 8),
+    "half": lambda tag, lines: write_raw(lines[0].encode()[:20]),
+    "upper": lambda tag, lines: [lines[0].upper()],
+    "blanks": lambda tag, lines: [lines[0].replace(" ", "  ") + " "],
+    "url": lambda tag, lines: in_other_letters(lines),
+}
+DEEDS = {
+    "closein": lambda args: os.close(0),
+    "closeout": lambda args: os.close(1),
+    "children": lambda args: leave_children(),
+    "leak": leak,
+}
+
+
 def faulty(fault, tag, verb, args):
     """The lines to answer with where a fault is asked for."""
     if fault == "hang":
@@ -150,6 +197,11 @@ def faulty(fault, tag, verb, args):
     if fault.startswith("late"):
         what = shout if "shout" in fault else lambda: complain("said by and by")
         threading.Timer(float(fault.split("=")[1]), what).start()
+        return answer(tag, verb, args)
+    if fault in ODD_ANSWERS:
+        return ODD_ANSWERS[fault](tag, answer(tag, verb, args))
+    if fault in DEEDS:
+        DEEDS[fault](args)
         return answer(tag, verb, args)
     if fault == "lose":
         answer(tag, verb, args)

@@ -43,6 +43,34 @@ equal "the helper of before" "$pid" "$(helper_pids | head -n 1)"
 ok "it outlives its server"
 vcf_umount
 
+# A script, so that it is no wall of our own helpers that keeps files from it.
+mkdir -m 500 "$W/credentials"
+echo sealed >"$W/credentials/token"
+chmod 400 "$W/credentials/token"
+mkdir "$W/program"
+cat >"$W/program/script" <<SCRIPT
+#!/bin/bash
+cd "\$CREDENTIALS_DIRECTORY"
+echo "\$(id -un) has \$(cat token) \$(stat -c '%U:%a' . token | tr '\n' ' ')" >&2
+touch token new 2>/dev/null && echo "can write" >&2
+exec "$helper"
+SCRIPT
+chmod 755 "$W/program/script"
+sed -i "s|^helper = .*|helper = $W/program/script|" "$CONF"
+sed -i 's|^\[file\]|[script]|' "$CONF"
+export CREDENTIALS_DIRECTORY=$W/credentials
+if unshare -m true; then
+	vcf_mount
+	equal "read back" content "$(cat "$MNT/disk")"
+	vcf_umount
+	grep -aq 'nobody has sealed nobody:500 nobody:400' "$LOG" ||
+		fail "no credentials: $(grep -a 'key service' "$LOG")"
+	! grep -aq 'can write' "$LOG" || fail "it can write there"
+	equal "the unit's own" "root:400 sealed" "$(stat -c %U:%a "$W/credentials/token") $(cat "$W/credentials/token")"
+	ok "systemd's credentials reach it, as its own"
+fi
+unset CREDENTIALS_DIRECTORY
+
 sed -i "s/^user = .*/user = vcf-no-such-user/" "$CONF"
 must_fail_with 'user = vcf-no-such-user: there is no such user' "$VMCRYPTFS" mount "$CONF"
 ok "an unknown user is named"

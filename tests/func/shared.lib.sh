@@ -31,12 +31,19 @@ shared_umount() {
 		grep -v 'was killed by signal 9' || fail "in the second daemon's log"
 }
 
+run_of() { [ "$1" = 1 ] && echo "$W/run" || echo "$W/run2"; } # 1|2
+mount_of() { [ "$1" = 1 ] && echo "$MNT" || echo "$MNT2"; }   # 1|2
 server_of() { # 1|2   the process that serves
-	local run=$W/run mnt=$MNT
-	[ "$1" = 1 ] || run=$W/run2 mnt=$MNT2
-	VMCRYPTFS_RUNTIME_DIRECTORY=$run "$VMCRYPTFS" status --json "$mnt" |
+	VMCRYPTFS_RUNTIME_DIRECTORY=$(run_of "$1") "$VMCRYPTFS" status --json "$(mount_of "$1")" |
 		python3 -c 'import json,sys; print(json.load(sys.stdin)["server_pid"])'
 }
+
+# Commands for programs to run, of their own as to what the shell here defines.
+kill_command() { # 1|2
+	echo "kill -9 \$(VMCRYPTFS_RUNTIME_DIRECTORY=$(run_of "$1") $VMCRYPTFS status --json $(mount_of "$1") |" \
+		"python3 -c 'import json,sys; print(json.load(sys.stdin)[\"server_pid\"])')"
+}
+upgrade_command() { echo "VMCRYPTFS_RUNTIME_DIRECTORY=$(run_of "$1") $VMCRYPTFS upgrade $(mount_of "$1")"; } # 1|2
 
 # Random operations through both mounts and on a plain file; a server is killed ten times.
 # FSX_SEED repeats a run; FSX_LEN: the largest size.

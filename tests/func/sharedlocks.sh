@@ -12,46 +12,11 @@ CONFIG
 shared_mount
 mkdir "$MNT/plain"
 expect_log 'was killed by signal 9'
+export PYTHONPATH=$FUNC PYTHONDONTWRITEBYTECODE=1
 cat >"$W/locks.py" <<'PY'
-import errno, fcntl, os, signal, struct, subprocess, sys, time
+import os, signal, subprocess, sys, time
+from locks_lib import R, W, U, child, getlk, refused, setlk, status_of
 a, b, kill1, kill2 = sys.argv[1:5]
-OFD = {"get": 36, "set": 37, "wait": 38}
-POSIX = {"get": fcntl.F_GETLK, "set": fcntl.F_SETLK, "wait": fcntl.F_SETLKW}
-def arg(kind, start=0, length=0):
-    return struct.pack("hhqqi4x", kind, 0, start, length, 0)
-R, W, U = fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK
-def setlk(fd, how, kind, start=0, length=0, wait=False):
-    if how == "flock":
-        op = {R: fcntl.LOCK_SH, W: fcntl.LOCK_EX, U: fcntl.LOCK_UN}[kind]
-        fcntl.flock(fd, op | (0 if wait else fcntl.LOCK_NB))
-    else:
-        fcntl.fcntl(fd, (OFD if how == "ofd" else POSIX)["wait" if wait else "set"],
-                    arg(kind, start, length))
-def refused(fd, *args):
-    try:
-        setlk(fd, *args)
-    except OSError as e:
-        assert e.errno in (errno.EAGAIN, errno.EACCES), e
-        return True
-    return False
-def child(fn):
-    r, w = os.pipe()
-    pid = os.fork()
-    if pid:
-        os.close(w)
-        assert os.read(r, 1) == b"."
-        os.close(r)
-        return pid
-    signal.alarm(100) # whatever becomes of the test
-    try:
-        fn(lambda: os.write(w, b"."))
-    except BaseException as e:
-        print("child:", e, file=sys.stderr)
-        os._exit(1)
-    os._exit(0)
-def end(pid, want=0):
-    got = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert got == want, (got, want)
 open(f"{a}/f", "w").write("x" * 5000)
 open(f"{a}/plain/f", "w").write("x" * 5000)
 for name in "f", "plain/f":
@@ -62,18 +27,17 @@ for name in "f", "plain/f":
                 setlk(fd, how, held)
                 ready()
                 signal.pause()
-            pid = child(hold)
+            pid = child(hold, 100)
             fd = os.open(f"{b}/{name}", os.O_RDWR)
             assert refused(fd, how, tried) == no, (name, how, held, tried)
             if not no:
                 setlk(fd, how, U)
             if how != "flock":
-                cmd = (OFD if how == "ofd" else POSIX)["get"]
-                got = struct.unpack("hhqqi4x", fcntl.fcntl(fd, cmd, arg(W, 10, 20)))
+                got = getlk(fd, how, W, 10, 20)
                 assert got[0] == held and got[2:4] == (0, 0), got
                 assert got[4] == (-1 if how == "ofd" else 0), got # another node's
                 near = os.open(f"{a}/{name}", os.O_RDWR)
-                got = struct.unpack("hhqqi4x", fcntl.fcntl(near, cmd, arg(W, 10, 20)))
+                got = getlk(near, how, W, 10, 20)
                 assert got[0] == held and got[2:5] == (0, 0, -1 if how == "ofd" else pid), (got, pid)
                 os.close(near)
             os.kill(pid, signal.SIGKILL)
@@ -104,12 +68,12 @@ for name in "f", "plain/f":
     # waiting
     for how in "posix", "ofd", "flock":
         x = os.open(f"{a}/{name}", os.O_RDWR)
-        setlk(x, how, W)
+        setlk(x, how, W, wait=True) # the kernel tells of the close above in the background
         def wait(ready):
             fd = os.open(f"{b}/{name}", os.O_RDWR)
             ready()
             setlk(fd, how, W, wait=True)
-        pid = child(wait)
+        pid = child(wait, 100)
         time.sleep(0.3)
         assert os.waitpid(pid, os.WNOHANG) == (0, 0)
         for k in kill1, kill2:
@@ -120,7 +84,7 @@ for name in "f", "plain/f":
             assert refused(y, how, W), "a death took the lock"
             os.close(y)
         setlk(x, how, U)
-        end(pid)
+        assert status_of(pid) == 0
         setlk(x, how, W, wait=True) # the kernel tells of that end in the background
         def interrupted(ready):
             class Stop(Exception): pass
@@ -134,11 +98,10 @@ for name in "f", "plain/f":
             except Stop:
                 return
             raise SystemExit(1)
-        end(child(interrupted))
+        assert status_of(child(interrupted, 100)) == 0
         os.close(x)
     print(f"ok: {name}: waits end with the lock or a signal, not with a server", flush=True)
 PY
-kill_one() { echo "kill -9 \$(VMCRYPTFS_RUNTIME_DIRECTORY=$1 $VMCRYPTFS status --json $2 | python3 -c 'import json,sys; print(json.load(sys.stdin)[\"server_pid\"])')"; }
-timeout 80 python3 "$W/locks.py" "$MNT" "$MNT2" "$(kill_one "$W/run" "$MNT")" "$(kill_one "$W/run2" "$MNT2")" ||
+timeout 80 python3 "$W/locks.py" "$MNT" "$MNT2" "$(kill_command 1)" "$(kill_command 2)" ||
 	fail "locks"
 shared_umount

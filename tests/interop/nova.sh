@@ -37,6 +37,7 @@ node_conf() { # NODE MOUNTPOINT
 		[mount]
 		backing = $W/disk/$1
 		mountpoint = $2
+		guard = no
 		state-directory = $W/disk/state-$1
 		runtime-directory = $W/run
 		log-file = $LOG

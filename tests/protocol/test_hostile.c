@@ -15,7 +15,10 @@
 #include "tests/protocol/rig.h"
 #include "util/log.h"
 
-enum { ROOM = 8192, FILES = 4, HANDLES = 6 };
+enum { ROOM = 8192, FILES = 4, HANDLES = 6, VICTIMS = 3, VICTIM_LEN = 50000 };
+
+static const char *const victims[VICTIMS] = {"victim of class encrypt", "victim.part",
+					     "victim in the clear"};
 
 /* Still alive and right? */
 static void check_alive(struct rig *r)
@@ -127,6 +130,8 @@ struct fuzz {
 	uint64_t node[FILES], fh[HANDLES], fh_node[HANDLES];
 	unsigned char body[ROOM] __attribute__((aligned(8)));
 	long sent;
+	/* Images that no message of the fuzzer means. */
+	uint64_t victim[VICTIMS], victim_fh[VICTIMS];
 };
 
 static unsigned int seed;
@@ -137,6 +142,26 @@ static uint32_t pick(struct fuzz *z, uint32_t below)
 }
 
 static const char *const names[] = {"a", "b", "c", "d", "dir", "a.part", "plain", "x y"};
+
+#define A85                                                                                 \
+	"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" \
+	"aaaa"
+static const char *const odd_names[] = {
+	"",
+	".",
+	"..",
+	"/",
+	"a/b",
+	"../a",
+	"a/",
+	"\xff\xfe",
+	"\xc3",
+	"a\nb",
+	"\x1b[31m",
+	A85 A85 A85,
+	A85 A85 A85 "b",
+	A85 A85 A85 A85 A85 A85,
+};
 
 static uint64_t odd_number(struct fuzz *z)
 {
@@ -159,7 +184,8 @@ static uint64_t odd_number(struct fuzz *z)
 
 static size_t put_name(struct fuzz *z, size_t at)
 {
-	const char *name = names[pick(z, ROWS(names))];
+	const char *name = pick(z, 12) ? names[pick(z, ROWS(names))]
+				       : odd_names[pick(z, ROWS(odd_names))];
 	size_t len = strlen(name) + 1;
 
 	memcpy(z->body + at, name, len);
@@ -216,6 +242,19 @@ static const struct template templates[] = {
 	{FUSE_POLL, 24, 0, 0, 0, 0, 0},
 	{FUSE_COPY_FILE_RANGE, 56, 0, 0, 8, 5, 0},
 	{FUSE_NOTIFY_REPLY, 40, 0, -1, 0, 0, 100},
+	{FUSE_SETLK, 48, 0, 0, 8, 4, 0},
+	{FUSE_FSYNCDIR, 16, 0, 0, 0, 0, 0},
+	{FUSE_BMAP, 16, 0, -1, 0, 1, 0},
+	{FUSE_SYNCFS, 8, 0, -1, 0, 0, 0},
+	{FUSE_SETUPMAPPING, 48, 0, 0, 8, 4, 0},
+	{FUSE_REMOVEMAPPING, 4, 0, -1, 0, 0, 100},
+	{51 /* TMPFILE */, 16, 1, -1, 0, 0, 0},
+	{52 /* STATX */, 24, 0, 16, 0, 0, 0},
+	{0, 0, 0, -1, 0, 0, 100},
+	{7, 40, 0, 0, 8, 2, 100}, /* not in use */
+	{53, 40, 0, 0, 8, 2, 100},
+	{4096 /* CUSE_INIT */, 16, 0, -1, 0, 0, 100},
+	{UINT32_MAX, 40, 1, 0, 8, 2, 100},
 	/* The kernel sends these only when nothing is under way: not in the concurrent round. */
 	{FUSE_RELEASE, 24, 0, 0, 0, 0, 0},
 	{FUSE_RELEASEDIR, 24, 0, 0, 0, 0, 0},
@@ -260,6 +299,17 @@ static void fill_fixed(struct fuzz *z, const struct template *t)
 	}
 }
 
+/* Of LINK and RENAME: a second node. */
+static void put_other_node(struct fuzz *z, uint32_t opcode)
+{
+	uint64_t node = pick(z, 3) ? ROOT : z->node[pick(z, FILES)];
+
+	if (pick(z, 20) == 0)
+		node = odd_number(z);
+	if (opcode == FUSE_LINK || opcode == FUSE_RENAME || opcode == FUSE_RENAME2)
+		memcpy(z->body, &node, sizeof(node));
+}
+
 static size_t build(struct fuzz *z, const struct template *t, uint64_t *node)
 {
 	uint32_t h = pick(z, HANDLES);
@@ -273,6 +323,7 @@ static size_t build(struct fuzz *z, const struct template *t, uint64_t *node)
 	}
 	if (pick(z, 20) == 0)
 		*node = odd_number(z);
+	put_other_node(z, t->opcode);
 	tame(t, z->body);
 	for (int i = 0; i < t->names; i++)
 		len = put_name(z, len);
@@ -338,6 +389,49 @@ static double seconds(void)
 	return text ? atof(text) : 2;
 }
 
+static void open_victim(struct fuzz *z, int i)
+{
+	struct fuse_entry_out entry;
+	struct fuse_open_out open;
+
+	ck_assert_int_eq(fc_lookup(z->r.c, ROOT, victims[i], &entry), 0);
+	ck_assert_int_eq(fc_open(z->r.c, entry.nodeid, O_RDONLY, &open), 0);
+	z->victim[i] = entry.nodeid;
+	z->victim_fh[i] = open.fh;
+}
+
+/* Some bytes of a victim. A message that no kernel sends may have taken its node away. */
+static void check_victim(struct fuzz *z, int i, uint64_t off, uint32_t len)
+{
+	static unsigned char want[VICTIM_LEN], buf[VICTIM_LEN];
+	long n = fc_read(z->r.c, z->victim[i], z->victim_fh[i], off, buf, len);
+
+	if (n < 0) {
+		open_victim(z, i);
+		n = fc_read(z->r.c, z->victim[i], z->victim_fh[i], off, buf, len);
+	}
+	if (!want[0])
+		rig_pattern(want, VICTIM_LEN, 1);
+	ck_assert_int_eq(n, len);
+	ck_assert_msg(!memcmp(buf, want + off, len), "%s: WRONG PLAINTEXT", victims[i]);
+}
+
+static void check_victims(struct fuzz *z)
+{
+	for (int i = 0; i < VICTIMS; i++)
+		check_victim(z, i, 0, VICTIM_LEN);
+}
+
+/* Every now and then. */
+static void glance(struct fuzz *z)
+{
+	uint64_t off = pick(z, VICTIM_LEN - 1);
+
+	if (z->sent % 64 == 0)
+		check_victim(z, (int)pick(z, VICTIMS), off,
+			     1 + pick(z, VICTIM_LEN - (uint32_t)off) % 9000);
+}
+
 static void fuzz_start(struct fuzz *z, const char *const *settings)
 {
 	memset(z, 0, sizeof(*z));
@@ -348,21 +442,32 @@ static void fuzz_start(struct fuzz *z, const char *const *settings)
 	rig_start(&z->r, settings);
 	for (int i = 0; i < FILES; i++)
 		z->node[i] = rig_image(&z->r, ROOT, names[i], 1000);
+	for (int i = 0; i < VICTIMS; i++) {
+		rig_image(&z->r, ROOT, victims[i], VICTIM_LEN);
+		open_victim(z, i);
+	}
 }
 
 static void fuzz_end(struct fuzz *z)
 {
-	printf("%ld messages\n", z->sent);
+	printf("%ld messages, 0 unanswered, 0 wrong\n", z->sent);
 	check_alive(&z->r);
+	check_victims(z);
+	rig_down(&z->r);
+	rig_up(&z->r);
+	for (int i = 0; i < VICTIMS; i++)
+		open_victim(z, i);
+	check_victims(z);
 	rig_end(&z->r);
 }
 
 /* One after the other: everything, also what the kernel sends only in peace. */
 START_TEST(one_by_one)
 {
-	const char *const settings[] = {"mount.threads=1", "rules.passthrough=plain",
-					"rules.derived=*.part", "key-service.timeout=2",
-					NULL};
+	const char *const settings[] = {
+		"mount.threads=1",	    "rules.passthrough=plain",
+		"rules.passthrough=*clear", "rules.derived=*.part",
+		"key-service.timeout=2",    NULL};
 	static unsigned char answer[2 << 20];
 	static struct fuzz z;
 	double end;
@@ -378,6 +483,7 @@ START_TEST(one_by_one)
 		ck_assert_msg(err != FC_NO_ANSWER, "opcode %u: no answer", t->opcode);
 		if (call && !err)
 			learn(&z, t->opcode, node, answer);
+		glance(&z);
 	}
 	fuzz_end(&z);
 }
@@ -388,8 +494,9 @@ enum { DEPTH = 24 };
 
 START_TEST(side_by_side)
 {
-	const char *const settings[] = {"rules.passthrough=plain", "rules.derived=*.part",
-					"key-service.timeout=2", NULL};
+	const char *const settings[] = {
+		"rules.passthrough=plain", "rules.passthrough=*clear",
+		"rules.derived=*.part", "key-service.timeout=2", NULL};
 	static unsigned char answer[2 << 20];
 	static struct fuzz z;
 	struct fc_call *call[DEPTH] = {0};
@@ -415,12 +522,71 @@ START_TEST(side_by_side)
 		call[i] = send_one(&z, t, &node[i]);
 		if (call[i] && pick(&z, 8) == 0)
 			fc_interrupt(z.r.c, 2000000 + pick(&z, 100));
+		glance(&z);
 	}
 	for (int i = 0; i < DEPTH; i++) {
 		if (call[i])
 			ck_assert_int_ne(fc_end(call[i], NULL, 0, NULL), FC_NO_ANSWER);
 	}
 	fuzz_end(&z);
+}
+END_TEST
+
+/* INIT again, with the same and with other words, and DESTROY, which ends nothing here. */
+START_TEST(init_again)
+{
+	struct fuse_init_out out;
+	struct fc_msg m;
+	struct rig r;
+
+	rig_start(&r, NULL);
+	for (int i = 0; i < 4; i++) {
+		fc_msg_init(&m, i & 1 ? 0 : RIG_INIT_FLAGS);
+		if (i & 2)
+			m.u.init.minor = 1;
+		ck_assert_int_ne(fc_do(r.c, &m, &out, sizeof(out), NULL), FC_NO_ANSWER);
+		check_alive(&r);
+	}
+	fc_msg_node(&m, FUSE_INIT, 0); /* without a body */
+	ck_assert_int_ne(fc_do(r.c, &m, &out, sizeof(out), NULL), FC_NO_ANSWER);
+	check_alive(&r);
+	rig_check_empty(&r);
+	fc_msg_node(&m, FUSE_DESTROY, 0);
+	ck_assert_int_ne(fc_do(r.c, &m, NULL, 0, NULL), FC_NO_ANSWER);
+	rig_end(&r);
+}
+END_TEST
+
+/* More is forgotten than was ever looked up, by one message and by many in one. */
+START_TEST(forgets)
+{
+	struct {
+		struct fuse_batch_forget_in head;
+		struct fuse_forget_one one[3];
+	} batch = {.head.count = 3};
+	uint64_t node;
+	struct fc_msg m;
+	struct rig r;
+
+	rig_start(&r, NULL);
+	for (int i = 0; i < 2; i++) {
+		node = rig_image(&r, ROOT, "file", 100);
+		for (int k = 0; k < 3; k++)
+			batch.one[k] = (struct fuse_forget_one){node, UINT64_MAX / 2};
+		if (i == 0)
+			fc_forget(r.c, node, UINT64_MAX);
+		fc_forget(r.c, node, 5);
+		fc_forget(r.c, ROOT, UINT64_MAX);
+		fc_forget(r.c, node + 1000, 1);
+		fc_msg_node(&m, FUSE_BATCH_FORGET, 0);
+		m.part[m.cnt++] = (struct iovec){&batch, sizeof(batch)};
+		fc_post(r.c, &m);
+		check_alive(&r);
+		ck_assert_int_ne(fc_getattr(r.c, node, NULL), FC_NO_ANSWER);
+		ck_assert_int_eq(fc_unlink(r.c, ROOT, "file"), 0);
+	}
+	rig_check_empty(&r);
+	rig_end(&r);
 }
 END_TEST
 
@@ -434,6 +600,8 @@ Suite *unit_suite(void)
 	tcase_add_test(t, malformed_messages);
 	tcase_add_loop_test(t, bad_frames, 0, 6);
 	tcase_add_loop_test(t, cut_off, 0, 41);
+	tcase_add_test(t, init_again);
+	tcase_add_test(t, forgets);
 	tcase_add_test(t, one_by_one);
 	tcase_add_test(t, side_by_side);
 	suite_add_tcase(s, t);

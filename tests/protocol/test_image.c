@@ -483,6 +483,48 @@ START_TEST(inode_used_again)
 }
 END_TEST
 
+/*
+ * Somebody puts an older, shorter copy of the image back below the mount, or cuts it, while its key
+ * lingers: what counts is the file's length, not what was known of it.
+ */
+START_TEST(other_length_below)
+{
+	static const uint64_t plens[] = {4096, 0, 24 * 4096};
+	const uint64_t plen = plens[_i];
+	struct rig r;
+	struct file f;
+
+	rig_start(&r, NULL);
+	f = fresh(&r);
+	shut(&r, f);
+	ck_assert_int_eq(truncate(rig_backing(&r, "disk"), (off_t)(2 * BUF + plen)), 0);
+	f = open_node(&r, f.node, O_RDWR);
+	memset(want + plen, 0, BUF - plen);
+	check(&r, f, plen);
+	ck_assert_int_eq(fc_write(r.c, f.node, f.fh, LEN, want, 777), 0);
+	memcpy(want + LEN, want, 777);
+	check(&r, f, LEN + 777);
+	leave(&r, f);
+}
+END_TEST
+
+START_TEST(torn_below)
+{
+	struct fuse_open_out open_out;
+	struct rig r;
+	struct file f;
+
+	rig_start(&r, NULL);
+	f = fresh(&r);
+	shut(&r, f);
+	ck_assert_int_eq(truncate(rig_backing(&r, "disk"), 2 * BUF - 1), 0);
+	ck_assert_int_eq(fc_open(r.c, f.node, O_RDWR, &open_out), -EBADMSG);
+	fc_forget(r.c, f.node, 1);
+	rig_check_empty(&r);
+	rig_end(&r);
+}
+END_TEST
+
 START_TEST(plaintext)
 {
 	struct fuse_entry_out entry;
@@ -600,6 +642,8 @@ Suite *unit_suite(void)
 	tcase_add_test(t, exchanged);
 	tcase_add_test(t, unlinked_before_first_byte);
 	tcase_add_loop_test(t, inode_used_again, 0, 2);
+	tcase_add_loop_test(t, other_length_below, 0, 3);
+	tcase_add_test(t, torn_below);
 	tcase_add_test(t, plaintext);
 	tcase_add_test(t, moved_container);
 	tcase_add_test(t, damaged);

@@ -658,6 +658,42 @@ START_TEST(attributes)
 }
 END_TEST
 
+/* What could not be looked at nor removed for the length of its path is not made in the first place. */
+START_TEST(paths_too_long)
+{
+	char name[201];
+	uint64_t nodes[32] = {ROOT};
+	struct fuse_open_out open;
+	struct fuse_entry_out entry;
+	struct fc_msg m;
+	uint64_t node;
+	struct rig r;
+	int n = 0;
+
+	memset(name, 'd', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	rig_start(&r, NULL);
+	while (n < 30 && fc_mkdir(r.c, nodes[n], name, &nodes[n + 1]) == 0)
+		n++;
+	ck_assert_int_eq(n, 20); /* 20 * 201 = 4020 */
+	ck_assert_int_eq(fc_create(r.c, nodes[n], "file", O_RDWR, &node, &open), 0);
+	ck_assert_int_eq(fc_release(r.c, node, open.fh), 0);
+	ck_assert_int_eq(fc_create(r.c, nodes[n], name, O_RDWR, &node, &open),
+			 -ENAMETOOLONG);
+	fc_msg_mknod(&m, nodes[n], name, S_IFREG | 0600, 0);
+	ck_assert_int_eq(fc_do(r.c, &m, NULL, 0, NULL), -ENAMETOOLONG);
+	fc_msg_symlink(&m, nodes[n], name, "x");
+	ck_assert_int_eq(fc_do(r.c, &m, NULL, 0, NULL), -ENAMETOOLONG);
+	ck_assert_int_eq(fc_lookup(r.c, nodes[n], "file", &entry), 0);
+	ck_assert_int_eq(fc_unlink(r.c, nodes[n], "file"), 0);
+	while (n-- > 0) {
+		fc_msg_name(&m, FUSE_RMDIR, nodes[n], name);
+		ck_assert_int_eq(fc_do(r.c, &m, NULL, 0, NULL), 0);
+	}
+	rig_end(&r);
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *s = suite_create("protocol_tree");
@@ -678,6 +714,7 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(t, rename_table, 0, ROWS(renames));
 	tcase_add_test(t, link_across);
 	tcase_add_test(t, attributes);
+	tcase_add_test(t, paths_too_long);
 	suite_add_tcase(s, t);
 	return s;
 }

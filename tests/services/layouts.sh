@@ -25,6 +25,7 @@ config() { # FILE CREDENTIAL-ID SECRET-FILE [OPTION...]   of [key-service]
 		[mount]
 		backing = $BACK
 		mountpoint = $MNT
+		guard = no
 		state-directory = $W/state
 		runtime-directory = $W/run
 		site = here

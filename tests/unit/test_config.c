@@ -72,7 +72,7 @@ START_TEST(defaults)
 	auto_config struct config *c = fresh();
 
 	ck_assert_ptr_null(c->backing);
-	ck_assert(!c->overmount && !c->shared && !c->writeback && c->xattr);
+	ck_assert(!c->overmount && !c->shared && !c->writeback && c->xattr && c->guard);
 	ck_assert(c->allow_other && c->default_permissions && c->nosuid && c->nodev);
 	ck_assert_str_eq(c->state_directory, "/var/lib/vmcryptfs");
 	ck_assert_str_eq(c->runtime_directory, "/run/vmcryptfs");

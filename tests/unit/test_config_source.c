@@ -92,6 +92,7 @@ START_TEST(quick_form)
 	ck_assert_str_eq(cfg->backing, in_dir("back"));
 	ck_assert_str_eq(cfg->mountpoint, in_dir("mnt"));
 	ck_assert_str_eq(cfg->helper, "file");
+	ck_assert(!cfg->guard);
 	config_source_fini(&src);
 }
 END_TEST

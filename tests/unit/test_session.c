@@ -75,6 +75,7 @@ START_TEST(attach)
 	s->nodes[SESSION_NODES_MAX - 1].name[SESSION_NAME_MAX] = 4;
 	s->handles[SESSION_HANDLES_MAX - 1].flags = 5;
 	s->head->helpers[SESSION_HELPERS_MAX - 1].pid = 6;
+	s->iostats[SESSION_IMAGES_MAX - 1].way[IOSTAT_WRITE].errors = 9;
 	ck_assert_int_eq(session_attach(&other, tables_of(s)), 0);
 	ck_assert_ptr_ne(other->head, s->head);
 	ck_assert_uint_eq(
@@ -84,6 +85,8 @@ START_TEST(attach)
 	ck_assert_int_eq(other->nodes[SESSION_NODES_MAX - 1].name[SESSION_NAME_MAX], 4);
 	ck_assert_uint_eq(other->handles[SESSION_HANDLES_MAX - 1].flags, 5);
 	ck_assert_int_eq(other->head->helpers[SESSION_HELPERS_MAX - 1].pid, 6);
+	ck_assert_uint_eq(other->iostats[SESSION_IMAGES_MAX - 1].way[IOSTAT_WRITE].errors,
+			  9);
 	ck_assert_uint_eq(s->slots[0].unique + s->parked[0].unique + s->nodes[0].id +
 				  s->handles[0].id + s->images[0].generation,
 			  0);
