@@ -462,15 +462,20 @@ static bool have_cryptsetup(void)
 	return system("command -v cryptsetup >/dev/null 2>&1") == 0;
 }
 
-/* Runs a cryptsetup command on the file at path with the secret on stdin. */
+/*
+ * Runs a cryptsetup command on the file at path with the secret on stdin. One that does not
+ * read it may end before it is written.
+ */
 static int cryptsetup(const char *args, const char *path, const struct secret *secret)
 {
 	char hex[SECRET_HEX_LEN + 1];
 	char command[8192];
 	FILE *p;
 
-	snprintf(command, sizeof(command),
-		 "cryptsetup --disable-locks %s '%s' >/dev/null 2>&1", args, path);
+	snprintf(
+		command, sizeof(command),
+		"cryptsetup --disable-locks %s '%s' >/dev/null 2>&1; r=$?; cat >/dev/null; exit $r",
+		args, path);
 	secret_hex(secret, hex);
 	p = popen(command, "w");
 	ck_assert_ptr_nonnull(p);
