@@ -127,12 +127,12 @@ int cmd_help(int argc, char **argv);
 	"  -s      by iops, bytes, mean, p99, opens or name\n"                             \
 	"  -r      the mount's runtime-directory, if not /run/vmcryptfs"
 #define CMD_DRAIN_USAGE "[--wait DURATION | --cancel] [-r RUNTIME-DIRECTORY] MOUNTPOINT"
-#define CMD_DRAIN_HELP                                                                    \
-	"Before a mount is stopped: no image is opened any more that nobody uses, and\n"  \
-	"none is made (ESHUTDOWN); guests that run go on, and may be moved away. Waits\n" \
-	"until nobody uses the mount and names who does.\n"                               \
-	"  --wait    at most so long; then exit code 5, and it stays draining\n"          \
-	"  --cancel  images are opened again\n"                                           \
+#define CMD_DRAIN_HELP                                                                     \
+	"Keeps new guests off a mount that will be stopped. No image is opened any more\n" \
+	"that nobody uses, and none is made (ESHUTDOWN); guests that run go on, and may\n" \
+	"be moved away. Waits until nobody uses the mount and names who does.\n"           \
+	"  --wait    at most so long; then exit code 5, and it stays draining\n"           \
+	"  --cancel  images are opened again\n"                                            \
 	"  -r        the mount's runtime-directory, if not /run/vmcryptfs"
 #define CMD_UPGRADE_USAGE "[--binary PROGRAM] [-r RUNTIME-DIRECTORY] MOUNTPOINT"
 #define CMD_UPGRADE_HELP                                                                 \
@@ -190,19 +190,19 @@ int cmd_help(int argc, char **argv);
 	"Files in the clear where images should be make it end with exit code 6.\n"      \
 	"  --list-all  list every file, not only those with a fault"
 #define CMD_CHECK_MOUNT_USAGE "[-q] [-t SECONDS] MOUNTPOINT"
-#define CMD_CHECK_MOUNT_HELP                                                               \
-	"Ends with 0 only if the path is on a vmcryptfs that answers, as the caller\n"     \
-	"sees it (in a container, too). Else: 4 nothing is mounted, and no file can be\n"  \
-	"made in the folder; 10 another file system is; 11 the daemon is gone; 12 it\n"    \
-	"does not answer in time; 13 nothing is mounted, and THE FOLDER IS NOT GUARDED.\n" \
-	"  -q  says nothing\n"                                                             \
+#define CMD_CHECK_MOUNT_HELP                                                                \
+	"Ends with 0 only if the path is on a vmcryptfs that answers. As the caller sees\n" \
+	"it, so in a container, too. Else: 4 nothing is mounted, and no file can be\n"      \
+	"made in the folder; 10 another file system is; 11 the daemon is gone; 12 it\n"     \
+	"does not answer in time; 13 nothing is mounted, and THE FOLDER IS NOT GUARDED.\n"  \
+	"  -q  says nothing\n"                                                              \
 	"  -t  how long to wait for an answer; default 10"
 #define CMD_GUARD_USAGE "[--on | --off] MOUNTPOINT"
-#define CMD_GUARD_HELP                                                                    \
-	"Shows whether a file can be made in the mount point's folder while nothing is\n" \
-	"mounted over it (exit code 13: yes). Also while something is.\n"                 \
-	"  --on   make the empty folder immutable, mode 0: as a mount does with\n"        \
-	"         mount.guard = yes\n"                                                    \
+#define CMD_GUARD_HELP                                                                        \
+	"Shows whether the bare folder under a mount can be written to. Exit code 13: a\n"    \
+	"file can be made there while nothing is mounted over it. Also while something is.\n" \
+	"  --on   make the empty folder immutable, mode 0: as a mount does with\n"            \
+	"         mount.guard = yes\n"                                                        \
 	"  --off  the way back: mutable, mode 0755"
 #define CMD_CHECK_KEYS_USAGE                                                             \
 	"[--json] [--service NAME] [-o section.key=value]... -c CONFIG"

@@ -35,11 +35,28 @@ static vcf_err_t apply_settings(struct config *c, int argc, char **argv,
 	return err;
 }
 
+/* What the configuration names may still be made, or be of another machine: no fault of it. */
+static void warn_of_this_machine(const struct config *c, const char *path)
+{
+	const char *const folders[] = {c->backing, c->mountpoint};
+	char program[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++) {
+		if (folders[i] && access(folders[i], F_OK) < 0 && errno == ENOENT)
+			log_warn("%s: a mount would be refused on this machine: %s: %s",
+				 path, folders[i], strerror(errno));
+	}
+	if (keyservice_find_program(program, sizeof(program), c->helper))
+		log_warn(
+			"%s: a mount would be refused on this machine: its key helper is "
+			"missing or cannot be trusted",
+			path);
+}
+
 int cmd_check_config(int argc, char **argv)
 {
 	auto_config struct config *c = NULL;
 	bool verbose = false;
-	char program[PATH_MAX];
 	const char *path;
 	vcf_err_t errs[3];
 	int opt;
@@ -64,11 +81,7 @@ int cmd_check_config(int argc, char **argv)
 	if (verbose)
 		config_print(c, stdout);
 	printf("%s%s: ok\n", verbose ? "; " : "", path);
-	if (keyservice_find_program(program, sizeof(program), c->helper))
-		log_warn(
-			"%s: a mount would be refused on this machine: its key helper is "
-			"missing or cannot be trusted",
-			path);
+	warn_of_this_machine(c, path);
 	return EXIT_OK;
 }
 

@@ -188,6 +188,12 @@ static bool is_dead(int error)
 	return error == ENOTCONN || error == ECONNABORTED;
 }
 
+static int no_folder(const char *path, vcf_err_t err)
+{
+	log_err("%s: %s", path, strerror(-err));
+	return EXIT_NOT_FOUND;
+}
+
 static int check_mountpoint(struct config *cfg)
 {
 	vcf_err_t err = config_resolve(&cfg->mountpoint);
@@ -195,18 +201,19 @@ static int check_mountpoint(struct config *cfg)
 
 	if (!err)
 		err = mountpoint_is_free(cfg->mountpoint);
-	if (!err)
-		err = config_resolve(&cfg->backing);
 	if (err == -EBUSY) {
 		log_err("%s: a vmcryptfs is mounted there already", cfg->mountpoint);
 		return EXIT_BUSY;
 	}
-	if (err || (stat(cfg->mountpoint, &st) < 0 && !is_dead(errno)) ||
-	    stat(cfg->backing, &st) < 0) {
-		log_err("%s on %s: %s", cfg->backing, cfg->mountpoint,
-			strerror(err ? -err : errno));
-		return EXIT_NOT_FOUND;
-	}
+	if (!err && stat(cfg->mountpoint, &st) < 0 && !is_dead(errno))
+		err = -errno;
+	if (err)
+		return no_folder(cfg->mountpoint, err);
+	err = config_resolve(&cfg->backing);
+	if (!err && stat(cfg->backing, &st) < 0)
+		err = -errno;
+	if (err)
+		return no_folder(cfg->backing, err);
 	if (strcmp(cfg->mountpoint, cfg->backing) != 0) {
 		warn_not_empty(cfg->mountpoint);
 		guard_mountpoint(cfg);
