@@ -23,6 +23,15 @@ must_fail "$VMCRYPTFS" mount "$W/nothing.conf"
 ! is_mounted || fail "mounted all the same"
 ok "a wrong configuration is refused with file and line"
 
+for key in backing mountpoint; do
+	must_fail "$VMCRYPTFS" mount -o "mount.$key=$W/missing" "$CONF"
+	grep -q " $W/missing: No such file" "$W/stderr" || fail "which folder? $(cat "$W/stderr")"
+	"$VMCRYPTFS" check-config -o "mount.$key=$W/missing" "$CONF" 2>"$W/stderr" || fail "check-config"
+	grep -q "refused on this machine: $W/missing" "$W/stderr" || fail "check-config: $(cat "$W/stderr")"
+done
+! is_mounted || fail "mounted all the same"
+ok "a folder that is missing is named"
+
 "$VMCRYPTFS" mount "$BACK" "$MNT" -o "file.directory=$KEYS" -o "mount.state-directory=$W/state" \
 	-o "mount.runtime-directory=$W/run" -o "mount.log-file=$LOG"
 is_mounted || fail "the command returned before the mount answered"
