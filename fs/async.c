@@ -210,15 +210,14 @@ static void account(const struct worker *w, const struct slot *s, vcf_err_t err)
 	enum iostat_way way = t->write ? IOSTAT_WRITE : IOSTAT_READ;
 	struct iostat *image = &s->e->io[way], *own = &w->slot->io[way];
 
-	if (err)
-		iostat_failed(image, own);
-	else
+	if (!err) {
 		iostat_done(image, own, clock_now_ns() - s->began_ns, t->len);
-
-	if (err)
-		log_err("%s: %s of %zu bytes at %llu: %s", s->e->path,
-			t->write ? "write" : "read", t->len, (unsigned long long)t->poff,
-			strerror(-err));
+		return;
+	}
+	iostat_failed(image, own);
+	log_err("%s: %s of %zu bytes at %llu: %s", s->e->path,
+		t->write ? "write" : "read", t->len, (unsigned long long)t->poff,
+		strerror(-err));
 }
 
 static void finish(struct worker *w, struct slot *s)

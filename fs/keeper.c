@@ -558,10 +558,10 @@ static vcf_err_t init(struct keeper *k, const struct keeper_params *p)
 	if (hangdump_install())
 		log_dbg("no stacks of a server that hangs");
 	err = caps_keep(CAPS_KEEPER);
-	if (err)
+	if (err) {
 		log_err("capabilities cannot be dropped: %s", strerror(-err));
-	if (err)
 		return err;
+	}
 	sysfilter_set_mode(p->cfg->seccomp);
 	return 0;
 }

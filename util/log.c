@@ -21,6 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "util/visible.h"
+
 enum { LINE_MAX_LEN = 2048, SYSLOG_WAIT_MS = 500, START_MAX = 32 };
 
 static _Atomic enum log_level max_level = LOG_LEVEL_INFO;
@@ -101,27 +103,6 @@ void log_leave_terminal(void)
 	left_terminal = true;
 }
 
-/* Copies text with control characters made visible; returns the bytes used in dst. */
-static size_t put_visible(char *dst, size_t room, const char *src)
-{
-	static const char digits[] = "0123456789abcdef";
-	size_t n = 0;
-
-	for (; *src && n + 5 < room; src++) {
-		unsigned char c = (unsigned char)*src;
-
-		if (c >= 0x20 && c != 0x7f) {
-			dst[n++] = (char)c;
-			continue;
-		}
-		dst[n++] = '\\';
-		dst[n++] = 'x';
-		dst[n++] = digits[c >> 4];
-		dst[n++] = digits[c & 15];
-	}
-	return n;
-}
-
 static void write_line(int fd, enum log_level level, const char *text)
 {
 	static const char *const names[] = {"err", "warn", "info", "dbg"};
@@ -136,7 +117,7 @@ static void write_line(int fd, enum log_level level, const char *text)
 		     "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ vmcryptfs[%d] %s: ",
 		     tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
 		     tm.tm_sec, now.tv_nsec / 1000000, (int)getpid(), names[level]);
-	n += (int)put_visible(line + n, sizeof(line) - (size_t)n - 1, text);
+	n += (int)visible_upto(line + n, sizeof(line) - (size_t)n - 1, text, 0xff);
 	line[n++] = '\n';
 	if (write(fd, line, (size_t)n) < 0)
 		return; /* nowhere left to say it */

@@ -6,18 +6,18 @@
 #include <stddef.h>
 
 /*
- * Copies text with everything but printable ASCII as \xNN, so that it can neither move the cursor nor
- * forge a line, and its length is its width; a backslash of its own stays one. What does not fit is
- * cut between two characters. Returns the length.
+ * Copies text with control characters, and all above last, as \xNN; a backslash of its own stays one.
+ * What does not fit is cut between two characters. Returns the length.
  */
-static inline size_t visible_copy(char *dst, size_t room, const char *src)
+static inline size_t visible_upto(char *dst, size_t room, const char *src,
+				  unsigned char last)
 {
 	static const char digits[] = "0123456789abcdef";
 	size_t n = 0;
 
 	for (; *src; src++) {
 		unsigned char c = (unsigned char)*src;
-		size_t want = c >= 0x20 && c < 0x7f ? 1 : 4;
+		size_t want = c >= 0x20 && c != 0x7f && c <= last ? 1 : 4;
 
 		if (n + want >= room)
 			break;
@@ -32,6 +32,15 @@ static inline size_t visible_copy(char *dst, size_t room, const char *src)
 	}
 	dst[n] = '\0';
 	return n;
+}
+
+/*
+ * Nothing but printable ASCII, so that it can neither move the cursor nor forge a line, and its
+ * length is its width.
+ */
+static inline size_t visible_copy(char *dst, size_t room, const char *src)
+{
+	return visible_upto(dst, room, src, 0x7e);
 }
 
 /* The bytes of the UTF-8 character at p, in a text that ends with 0; 0: it is none. RFC 3629. */
