@@ -90,12 +90,27 @@ static int write_key(const struct recover_args *a, const struct secret *secret)
 	return complain(a->out_key, strerror(-err));
 }
 
+/* As one word of a shell. */
+static void print_word(const char *text)
+{
+	putchar('\'');
+	for (; *text; text++) {
+		if (*text == '\'')
+			fputs("'\\'", stdout);
+		putchar(*text);
+	}
+	putchar('\'');
+}
+
 static void print_command(const struct recover_args *a, const struct offline_file *f)
 {
-	printf("cryptsetup open --type %s --key-slot %u --key-file '%s' '%s' NAME\n",
+	printf("cryptsetup open --type %s --key-slot %u --key-file ",
 	       container_subject(f->c)->format == FORMAT_LUKS1 ? "luks1" : "luks2",
-	       container_token(f->c)->keyslot, a->out_key ? a->out_key : "KEYFILE",
-	       f->path);
+	       container_token(f->c)->keyslot);
+	print_word(a->out_key ? a->out_key : "KEYFILE");
+	putchar(' ');
+	print_word(f->path);
+	puts(" NAME");
 }
 
 static int deal_with(const struct recover_args *a, struct offline *o,

@@ -560,6 +560,7 @@ static void settle(struct fresh *n, enum rekey_outcome outcome)
 
 vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
 {
+	bool bereft = *container_escrow(f->c)->recipient && !config_escrow(o->cfg);
 	struct fresh n = {.o = o, .f = f};
 	enum rekey_outcome outcome = REKEY_OLD;
 	char was[UUID_TEXT_LEN + 1], old_key[TOKEN_KEY_ID_MAX + 1];
@@ -580,6 +581,11 @@ vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
 	if (outcome == REKEY_NEW)
 		printf("%s: uuid %s is %s now, key %s; it was %s\n", f->path, was,
 		       container_subject(f->c)->uuid_text, n.key_id, old_key);
+	if (outcome == REKEY_NEW && bereft)
+		fprintf(stderr,
+			"vmcryptfs %s: %s: its escrow token was of the old secret; for a new "
+			"one the configuration needs [escrow] public-key\n",
+			o->command, f->path);
 	if (err)
 		fprintf(stderr, "vmcryptfs %s: %s: %s%s\n", o->command, f->path,
 			err == -EBUSY ? refusal(err) : strerror(-err),

@@ -65,6 +65,12 @@ for f in image:1:300000 small.part:2:5000 moved:3:70000; do
 		pattern "$seed" "$size" | same - "$W/plain"
 	fi
 done
+mv "$BACK/image" "$BACK/it's"
+recover --print-cryptsetup "$BACK/it's" >"$W/out"
+eval "words=($(cat "$W/out"))"
+# shellcheck disable=SC2154  # by eval
+equal "a quote in a name" "$BACK/it's" "${words[8]}"
+mv "$BACK/it's" "$BACK/image"
 must_fail_with "not in memory" recover --out-key "$W/key" "$BACK/image"
 [ ! -e "$W/key" ] || fail "the key file was left on the disk"
 must_fail_with "File exists" recover --out-key "$KEYS/out" "$BACK/image"
@@ -85,6 +91,11 @@ equal "lines in the audit trail" "3 assigned 3 created 3 recovered" "$(grep '"co
 	sed 's/.*"event":"\([a-z]*\)".*/\1/' | sort | uniq -c | awk '{print $1, $2}' | paste -sd ' ')"
 equal "secrets at the new service" 3 "$(find "$KEYS" -name '????????-*' | wc -l)"
 recover "$BACK/image" >/dev/null
+sed '/^\[escrow\]/,/^$/d; /^public-key/d' "$CONF" >"$W/bare.conf"
+cp "$BACK/moved" "$W/copy"
+recover --to-service -c "$W/bare.conf" "$W/copy" 2>"$W/stderr"
+grep -q "copy: its escrow token was of the old secret" "$W/stderr" || fail "without a word: $(cat "$W/stderr")"
+must_fail_with "no escrow token" recover "$W/copy"
 expect_log 'before|site'
 vcf_mount "${format[@]}"
 pattern 1 300000 | same - "$MNT/image"
