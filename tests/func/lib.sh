@@ -165,8 +165,8 @@ switch_excepted() { # SETTING
 	local word setting test why
 
 	while read -r word setting test why; do
-		# shellcheck disable=SC2053  # a pattern
-		if [ "$word" = except ] && [[ $1 == $setting ]] && [ "$test" = "$NAME" ]; then
+		# shellcheck disable=SC2053  # patterns
+		if [ "$word" = except ] && [[ $1 == $setting && $NAME == $test ]]; then
 			echo "without $1: $why"
 			return 0
 		fi

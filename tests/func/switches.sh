@@ -16,7 +16,7 @@ done)
 [ -n "$(options)" ] || fail "no option in the help"
 [ -z "$missing" ] || fail "neither tuned nor fixed in tests/switches: $missing"
 while read -r word _ name _; do
-	[ "$word" != except ] || ls "$VCF_SRC"/tests/*/"$name".sh >/dev/null || fail "no test $name"
+	[ "$word" != except ] || compgen -G "$VCF_SRC/tests/*/$name.sh" >/dev/null || fail "no test $name"
 done <"$table"
 ok "each option"
 
