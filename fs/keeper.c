@@ -140,6 +140,10 @@ static void on_ready(struct keeper *k)
 	if (k->reload_asked)
 		ask_reload(k);
 	upgrade_on_ready(k);
+	/* SIGHUP may have come just before: the program before said that it reloads, this one did. */
+	if (k->resumed && !k->reload_asked)
+		keeper_notify_ready(k);
+	k->resumed = false;
 	if (k->state != MOUNTED)
 		return;
 	k->state = SERVING;
@@ -633,6 +637,7 @@ int keeper_resume(const struct keeper_params *p, int tables_fd, bool back)
 		return exit_code_of(err);
 	log_follow(&k.session->head->log_level);
 	k.state = SERVING;
+	k.resumed = true;
 	keeper_recall_stop(&k);
 	k.session->head->keeper_pid = getpid();
 	keeper_pin_keys(&k);

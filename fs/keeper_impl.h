@@ -40,8 +40,9 @@ struct keeper {
 	uint64_t stop_ms;    /* when the server is told to end, 0: not yet */
 	int ready_fd;	     /* to the caller of mount, -1: it knows */
 	struct upgrade upgrade;
-	bool pinned;			 /* the keys' memory */
-	bool reload_asked;		 /* SIGHUP came, and no server has answered it */
+	bool pinned;	   /* the keys' memory */
+	bool reload_asked; /* SIGHUP came, and no server has answered it */
+	bool resumed; /* another program was the keeper before, and no server has been ready since */
 	char told[96];			 /* to systemd, last */
 	uint64_t status_ms, watchdog_ms; /* when systemd is told next */
 };

@@ -158,6 +158,8 @@ void keeper_await_life(struct keeper *k)
 		return;
 	while (session_async_cnt(k->session) && !lifesign_is_over(*fd)) {
 		nanosleep(&pause, NULL);
+		keeper_notify_tick(
+			k); /* ended by a watchdog, it would take the mount along */
 		if (clock_now_ms() < warn_ms)
 			continue;
 		log_warn("the disk still writes for the server that has ended, and "

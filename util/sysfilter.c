@@ -254,14 +254,14 @@ static void allow_threads(struct filter *f)
  * A name service may try any: as if the kernel had no other families. The lists of a filter have no
  * "none of these".
  */
-static void allow_families(struct filter *f, bool network)
+static void allow_families(struct filter *f, bool local, bool network)
 {
 	const uint32_t none = refusal(SCMP_ACT_ERRNO(EAFNOSUPPORT));
 
 	for (scmp_datum_t family = 0; family <= AF_NETLINK; family++) {
 		bool net =
 			family == AF_INET || family == AF_INET6 || family == AF_NETLINK;
-		bool may = family == AF_UNIX || (network && net);
+		bool may = (local && family == AF_UNIX) || (network && net);
 
 		add_if(f, may ? SCMP_ACT_ALLOW : none, "socket",
 		       SCMP_A0_32(SCMP_CMP_EQ, family));
@@ -276,7 +276,7 @@ static void allow_requests(struct filter *f, const unsigned long *requests)
 		       SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)*requests));
 }
 
-static void allow_common(struct filter *f, bool network)
+static void allow_common(struct filter *f, bool local, bool network)
 {
 	/* FIONBIO, FIONREAD: libcurl and resolvers; TCGETS: isatty(3), asked of a log. */
 	static const unsigned long requests[] = {FIONBIO, FIONREAD, TCGETS, 0};
@@ -284,7 +284,7 @@ static void allow_common(struct filter *f, bool network)
 	add_all(f, SCMP_ACT_ALLOW, calls_common);
 	allow_signals(f);
 	allow_threads(f);
-	allow_families(f, network);
+	allow_families(f, local, network);
 	allow_requests(f, requests);
 	add_if(f, SCMP_ACT_ALLOW, "prlimit64", SCMP_A0_32(SCMP_CMP_EQ, 0));
 	add_if(f, SCMP_ACT_ALLOW, "prctl", SCMP_A0_32(SCMP_CMP_EQ, PR_SET_NAME));
@@ -331,7 +331,7 @@ vcf_err_t sysfilter_server(void)
 	err = begin(&f, refusal(SCMP_ACT_TRAP), refusal(SCMP_ACT_KILL_PROCESS));
 	if (err)
 		return err;
-	allow_common(&f, false);
+	allow_common(&f, true, false);
 	add_all(&f, SCMP_ACT_ALLOW, calls_server);
 	allow_requests(&f, requests);
 	err = finish(&f);
@@ -373,6 +373,7 @@ vcf_err_t sysfilter_helper(bool network)
 	err = begin(&f, refusal(SCMP_ACT_TRAP), refusal(SCMP_ACT_KILL_PROCESS));
 	if (err)
 		return err;
-	allow_common(&f, network);
+	/* Local sockets are for resolvers, and for the one log-in that several share. */
+	allow_common(&f, network, network);
 	return finish(&f);
 }

@@ -49,7 +49,7 @@ bool sysfilter_in_force(void);
 /*
  * Each is for ever, for the calling thread and the threads and children that it makes from now on.
  * Sets no_new_privs. The server calls it before there are threads. Helpers with a network may talk
- * to one; a handler for SIGSYS is installed in helpers.
+ * to one and to local sockets, others to none; a handler for SIGSYS is installed in helpers.
  * Returns 0 (also where there is no filter) or -errno.
  */
 NODISCARD vcf_err_t sysfilter_keeper(void);

@@ -67,9 +67,12 @@ done
 no_pause || fail "systemd would have ended it"
 ok "servers that hang and die: $(no_pause)"
 
+# READY=1 of itself: a reload that the program before has begun is over.
+n=$(count READY=1)
 "$VMCRYPTFS" upgrade "$MNT" >/dev/null || fail "upgrade"
 generation=$(vcf_status_get 's["generation"]')
 is_told "STATUS=generation $generation serves"
+wait_for 10 more READY=1 "$n" || fail "a reload across an upgrade would never end: $(cat "$W/told")"
 n=$(count WATCHDOG=1)
 wait_for 30 more WATCHDOG=1 "$n" || fail "no signs of life after the upgrade"
 n=$(count RELOADING=1)

@@ -125,6 +125,7 @@ boot
 running_step service
 running_step verbs
 running_step newer "/root/${new##*/}"
+running_step late
 running_step keeper
 running_step enable
 power_off
