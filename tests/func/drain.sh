@@ -61,12 +61,16 @@ wait_for 20 test -e "$W/mapped"
 wait_for 20 one_user 3 || fail "mapped files, working directories: $(vcf_status)"
 kill $mapper $sleeper
 wait_for 20 one_user 1 || fail "$(vcf_status)"
-if [ "$(id -u)" = 0 ] && command -v unshare >/dev/null; then
+in_namespace() { # HOW-MANY-USERS-THEN   sets $other: has a file open in another mount namespace
 	# shellcheck disable=SC2016
 	unshare --mount --propagation slave bash -c 'exec 7<"$1"; umount -l "$2"; exec sleep 1000' - \
 		"$MNT/two/disk" "$MNT" &
 	other=$!
-	wait_for 20 one_user 2 || fail "one in another namespace: $(vcf_status)"
+	wait_for 20 one_user "$1" || fail "one in another namespace: $(vcf_status)"
+}
+namespaces() { [ "$(id -u)" = 0 ] && command -v unshare >/dev/null; }
+if namespaces; then
+	in_namespace 2
 	equal "his file" two/disk "$(vcf_status_get '[u for u in s["users"] if not u["guest"]][0]["files"][0]')"
 	kill $other
 	wait_for 20 one_user 1 || fail "$(vcf_status)"
@@ -118,6 +122,14 @@ ok "drain ends with the last guest"
 
 vcf_mount
 equal "draining, after a new mount" False "$(vcf_status_get 's["draining"]')"
+if namespaces; then # umount(2) alone would not refuse
+	in_namespace 1
+	must_fail_with "sleep[$other]: two/disk" "$VMCRYPTFS" umount "$MNT"
+	is_mounted || fail "unmounted under one in another namespace"
+	kill $other
+	wait_for 20 one_user 0 || fail "$(vcf_status)"
+	ok "umount refuses, and names one in another mount namespace"
+fi
 exec 7<"$MNT/two/disk"
 SECONDS=0
 "$VMCRYPTFS" umount --force "$MNT" || fail "umount --force"

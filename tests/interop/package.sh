@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The Debian package: lintian has nothing to say; it installs on a fresh Debian 12 (debootstrap), mounts
 # there, and is purged without a trace. Then the same root is booted with its own systemd
-# (systemd-nspawn): start, reload, restart, stop and a newer package under fio with verification; the
-# keeper's death; the order at boot and at shutdown (package-guest has these).
+# (systemd-nspawn): start, reload, restart, stop and a newer package under fio with verification; older
+# and newer packages, restart, a killed server and a refused stop under a QEMU guest, which runs in that
+# root as well; the keeper's death; the order at boot and at shutdown (package-guest has these).
 # usage: package.sh [FOLDER]      FOLDER has two versions of the package already (contrib/build-deb -v)
 # Needs root, the network as apt has it, contrib/install-packages build package. Some minutes; the
 # fresh root is kept in build-guest/.
@@ -14,6 +15,7 @@ need_prog debootstrap dpkg-buildpackage lintian systemd-nspawn systemd-analyze u
 need "namespaces" unshare --mount --pid --fork true
 
 here=$VCF_SRC/tests/interop
+need "a kernel for guests" "$here/guest-prep"
 cache=${VCF_GUEST_DIR:-$VCF_SRC/build-guest}
 W=$(mktemp -d "${VCF_TMPDIR:-/var/tmp}/vcf-$NAME.XXXXXX")
 root=$W/root
@@ -73,6 +75,9 @@ fresh_root() {
 	cp /etc/apt/apt.conf.d/*proxy* "$root/etc/apt/apt.conf.d/" 2>/dev/null || true
 	[ -c "$root/dev/fuse" ] || mknod -m 666 "$root/dev/fuse" c 10 229
 	cp "$old" "$new" "$here/package-guest" "$root/root/"
+	mkdir -p "$root/root/tests/interop" "$root/root/build-guest"
+	cp "$here"/guest{,-prep,-init} "$here/diskpat.c" "$root/root/tests/interop/"
+	cp "$cache"/{vmlinuz,initrd.gz,stamp} "$root/root/build-guest/"
 }
 
 in_root() { # COMMAND...   without systemd; what it mounts and starts ends with it
@@ -121,10 +126,12 @@ step refuses-removal
 step purged
 
 step again "/root/${old##*/}"
+step qemu
 boot
 running_step service
 running_step verbs
 running_step newer "/root/${new##*/}"
+running_step guest "/root/${old##*/}" "/root/${new##*/}"
 running_step late
 running_step keeper
 running_step enable
