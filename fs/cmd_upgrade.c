@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fs/cmd.h"
@@ -17,8 +18,13 @@
 #include "fs/mountpoint.h"
 #include "fs/statusfile.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 
-enum { WAIT_MS = 120000 };
+enum {
+	WAIT_MS = 120000,
+	BUSY_MS = 20000, /* for a server that is being replaced, or another upgrade */
+	PAUSE_MS = 200,
+};
 
 struct upgrade_args {
 	const char *program, *runtime;
@@ -50,13 +56,30 @@ static int explain(vcf_err_t err)
 	return fail("the daemon's control socket", err);
 }
 
+/* What stands in the way may pass at once: a server has just died, and another takes over. */
+static vcf_err_t call(const struct upgrade_args *a, const char *socket, int program,
+		      struct control *c)
+{
+	const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000L};
+	uint64_t until_ms = clock_now_ms() + BUSY_MS;
+
+	for (;;) {
+		vcf_err_t err;
+
+		*c = (struct control){.kind = CONTROL_UPGRADE};
+		snprintf(c->path, sizeof(c->path), "%s", a->program);
+		err = ctlsock_call(socket, c, program, WAIT_MS);
+		if (err || c->value != EXIT_BUSY || clock_now_ms() > until_ms)
+			return err;
+		nanosleep(&pause, NULL);
+	}
+}
+
 static int ask(const struct upgrade_args *a, const char *socket, int program)
 {
-	struct control c = {.kind = CONTROL_UPGRADE};
-	vcf_err_t err;
+	struct control c;
+	vcf_err_t err = call(a, socket, program, &c);
 
-	snprintf(c.path, sizeof(c.path), "%s", a->program);
-	err = ctlsock_call(socket, &c, program, WAIT_MS);
 	if (err)
 		return explain(err);
 	if (c.value)

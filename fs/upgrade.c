@@ -373,6 +373,7 @@ static const char *stale_config(const struct keeper *k)
 static void on_probe_end(struct keeper *k, int status)
 {
 	struct upgrade *u = &k->upgrade;
+	int code = EXIT_REFUSED;
 	const char *why;
 
 	u->probe = 0;
@@ -382,16 +383,18 @@ static void on_probe_end(struct keeper *k, int status)
 		read_probe(u);
 	why = obstacle(&(struct keeper){
 		.state = k->state, .ready_ms = k->ready_ms, .server = k->server});
-	if (!why && has_passed(u, status))
+	if (why)
+		code = EXIT_BUSY;
+	else if (has_passed(u, status))
 		why = stale_config(k);
-	else if (!why)
+	else
 		why = *u->text && !has_passed(u, 0)
 			      ? u->text
 			      : "it is not a vmcryptfs that can take over";
 	if (!why)
 		return drain(k);
 	log_info("no upgrade: %s", why);
-	finish(k, EXIT_REFUSED, why);
+	finish(k, code, why);
 }
 
 bool upgrade_on_child(struct keeper *k, pid_t pid, int status)

@@ -117,6 +117,14 @@ wait_for 5 pid_gone "$VCF_PID" || fail "the stop was forgotten"
 exec 8<&-
 ok "a stop while a new program is tried is the old one's as well"
 
+vcf_mount
+for _ in $(seq 10); do
+	wait_for 10 kill -KILL "$(vcf_status_get 's["server_pid"]')"
+	"$VMCRYPTFS" upgrade "$MNT" >/dev/null || fail "no upgrade, for a server had just died"
+done
+"$VMCRYPTFS" umount "$MNT"
+ok "servers die as an upgrade is asked for"
+
 # In the background, with the quick form's names.
 unset VMCRYPTFS_RUNTIME_DIRECTORY
 (cd "$W" && "$VMCRYPTFS" mount -o mount.state-directory="$W/state" -o mount.runtime-directory="$W/run" \
