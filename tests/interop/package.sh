@@ -6,7 +6,7 @@
 # and newer packages, restart, a killed server and a refused stop under a QEMU guest, which runs in that
 # root as well; the keeper's death; the order at boot and at shutdown (package-guest has these).
 # usage: package.sh [FOLDER]      FOLDER has two versions of the package already (contrib/build-deb -v)
-# Needs root, the network as apt has it, contrib/install-packages build package. Some minutes; the
+# Needs root, the network as apt has it, contrib/install-packages build test package. Some minutes; the
 # fresh root is kept in build-guest/.
 . "$(dirname "${BASH_SOURCE[0]}")/../func/lib.sh"
 need_root
@@ -29,7 +29,8 @@ sweep() {
 	if [ -n "$nspawn" ] && kill -0 "$nspawn" 2>/dev/null; then
 		[ $rc = 0 ] || inside journalctl --no-pager -n 30 >&2 || true
 		kill -TERM "$nspawn" 2>/dev/null || true # it powers off
-		wait_for 30 pid_gone "$nspawn" || kill -KILL "$nspawn"
+		# Its first process, with which all end; nspawn, killed, would leave them behind.
+		wait_for 30 pid_gone "$nspawn" || pkill -KILL -P "$nspawn" || true
 		wait "$nspawn" 2>/dev/null || true
 	fi
 	chattr -i "$root/srv/disks" 2>/dev/null || true # guarded
