@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "crypto/kdf.h"
 #include "fs/cmd.h"
 #include "fs/config.h"
 #include "fs/device_config.h"
@@ -178,7 +179,8 @@ static int report_sums(const struct tree_report *r)
 	}
 	if (sum(r, PLAINTEXT)) {
 		puts("There are files in the clear where images should be; a mount is "
-		     "refused while they exist. Move them\naside and copy them back through the mount, or exempt them with a passthrough rule.");
+		     "refused while they exist. Move them\naside and copy them back through the mount, or exempt them with a passthrough rule,\n"
+		     "or restore their headers, if they were images: these are destroyed then.");
 		return EXIT_REFUSED;
 	}
 	return sum(r, DAMAGED) + sum(r, UNREADABLE) ? EXIT_FAILED : EXIT_OK;
@@ -217,6 +219,8 @@ static int check_tree(const struct config *c, bool list_all)
 	}
 	if (config_make_rules(c, &rules))
 		return EXIT_CONFIG;
+	if (crypto_init()) /* for the headers' checksums */
+		return EXIT_FAILED;
 	if (!err)
 		err = treescan(root, rules, report_file, &report);
 	if (err) {

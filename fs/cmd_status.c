@@ -200,6 +200,11 @@ static void print_queue(struct json_object *q)
 	       str(q, "last_error"));
 }
 
+static double milliseconds(struct json_object *stall, const char *which)
+{
+	return json_object_get_double(json_object_object_get(stall, which));
+}
+
 /* What befell its servers. */
 static void print_history(struct json_object *o)
 {
@@ -216,8 +221,8 @@ static void print_history(struct json_object *o)
 		       json_number(death, "signal"), json_number(death, "seconds_ago"));
 	if (json_object_object_get_ex(o, "stall_ms", &stall) &&
 	    json_number(stall, "count"))
-		printf(", nobody served for %" PRIu64 " ms (longest %" PRIu64 " ms)",
-		       json_number(stall, "last"), json_number(stall, "max"));
+		printf(", nobody served for %.0f ms (longest %.0f ms)",
+		       milliseconds(stall, "last"), milliseconds(stall, "max"));
 	putchar('\n');
 }
 

@@ -393,7 +393,7 @@ static vcf_err_t load_header(struct imagejob *j, int fd)
 {
 	vcf_err_t err = container_load(&j->c, fd, NULL, &j->mended);
 
-	if (err != -EBADMSG || has_gone(j->pathfd))
+	if ((err != -EBADMSG && err != -EPERM) || has_gone(j->pathfd))
 		return err;
 	return container_load(&j->c, fd, j->path, &j->mended);
 }

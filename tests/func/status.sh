@@ -53,6 +53,8 @@ done
 [ "$(wc -l <"$W/text")" -le 12 ] || fail "the summary is long: $(cat "$W/text")"
 grep -q 'images 21 with a key in memory, 0 of them open' "$W/text" || fail "the summary: $(cat "$W/text")"
 grep -q 'servers  *deaths 2 .*last death by signal 9' "$W/text" || fail "deaths: $(cat "$W/text")"
+stall=$(vcf_status_get "'%.0f ms (longest %.0f ms)' % (s['stall_ms']['last'], s['stall_ms']['max'])")
+grep -qF "nobody served for $stall" "$W/text" || fail "not $stall: $(cat "$W/text")"
 grep -q 'requests [1-9][0-9]*, failures 0, answers mean .* last good one 20' "$W/text" || fail "service: $(cat "$W/text")"
 "$VMCRYPTFS" status --images "$MNT" >"$W/text"
 equal "images listed" 21 "$(grep -c '^    uuid ' "$W/text")"
