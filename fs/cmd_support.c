@@ -28,6 +28,7 @@ struct args {
 	const char *file, *config, *runtime;
 	struct support s;
 	char mountpoint[PATH_MAX];
+	unsigned int mount_cnt; /* where none was named */
 };
 
 static int fail(const char *what, vcf_err_t err)
@@ -169,15 +170,15 @@ static void read_config(struct support *s, const char *path)
 		fprintf(stderr, "vmcryptfs support: %s: is read in part only\n", path);
 }
 
-static void first_mount(void *arg, const char *mountpoint)
+static void note_mount(void *arg, const char *mountpoint)
 {
 	struct args *a = arg;
 
-	if (!*a->mountpoint)
-		snprintf(a->mountpoint, sizeof(a->mountpoint), "%s", mountpoint);
+	a->mount_cnt++;
+	snprintf(a->mountpoint, sizeof(a->mountpoint), "%s", mountpoint);
 }
 
-static void collect(struct args *a)
+static int collect(struct args *a)
 {
 	struct support *s = &a->s;
 
@@ -186,13 +187,18 @@ static void collect(struct args *a)
 	if (!*a->mountpoint && s->cfg && s->cfg->mountpoint &&
 	    statusfile_resolve(s->cfg->mountpoint, a->mountpoint))
 		snprintf(a->mountpoint, sizeof(a->mountpoint), "%s", s->cfg->mountpoint);
-	if (!*a->mountpoint && mountpoint_each(first_mount, a))
+	if (!*a->mountpoint && mountpoint_each(note_mount, a))
 		a->mountpoint[0] = '\0';
+	if (a->mount_cnt > 1) {
+		fputs("vmcryptfs support: there are several mounts: name one\n", stderr);
+		return EXIT_USAGE;
+	}
 	if (*a->mountpoint && statusfile_read(&s->status, a->runtime, a->mountpoint))
 		s->status = NULL;
 	if (s->status && !s->cfg)
 		read_config(s, json_text(s->status, "config"));
 	s->mountpoint = *a->mountpoint ? a->mountpoint : NULL;
+	return EXIT_OK;
 }
 
 static bool parse_args(struct args *a, int argc, char **argv)
@@ -230,8 +236,9 @@ int cmd_support(int argc, char **argv)
 		return command_usage("support");
 	if (argv[optind] && statusfile_resolve(argv[optind], a.mountpoint))
 		return fail(argv[optind], -errno);
-	collect(&a);
-	code = bundle(&a);
+	code = collect(&a);
+	if (!code)
+		code = bundle(&a);
 	json_object_put(a.s.status);
 	config_free(a.s.cfg);
 	return code;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <regex.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -431,34 +432,44 @@ static void write_log(FILE *to, const struct support *s)
 		write_journal(to, s);
 }
 
-/* Ends of servers, upgrades and reloads, from all of the log file. */
-static void write_history(FILE *to, const struct support *s)
+/* Ends of servers, upgrades and reloads. */
+static const char history_words[] =
+	"was killed by signal|takes over|hangs:|upgrade|the keeper is gone|ended with|"
+	"configuration reloaded| mounted on | unmounted|back to";
+
+static void write_history_of_file(FILE *to, const char *path)
 {
-	static const char *const words[] = {"was killed by signal",
-					    "takes over",
-					    "hangs:",
-					    "upgrade",
-					    "the keeper is gone",
-					    "ended with",
-					    "configuration reloaded",
-					    " mounted on ",
-					    " unmounted",
-					    "back to"};
-	FILE *f = s->cfg && s->cfg->log_file ? fopen(s->cfg->log_file, "re") : NULL;
+	FILE *f = fopen(path, "re");
 	char *line = NULL;
 	size_t room = 0;
+	regex_t words;
 
-	while (f && getline(&line, &room, f) > 0) {
-		for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-			if (!strstr(line, words[i]))
-				continue;
-			fputs(line, to);
-			break;
+	if (regcomp(&words, history_words, REG_EXTENDED | REG_NOSUB))
+		fputs("no memory\n", to);
+	else {
+		while (f && getline(&line, &room, f) > 0) {
+			if (regexec(&words, line, 0, NULL, 0) == 0)
+				fputs(line, to);
 		}
+		regfree(&words);
 	}
 	free(line);
 	if (f)
 		fclose(f);
+}
+
+/* From all of the log. */
+static void write_history(FILE *to, const struct support *s)
+{
+	char grep[sizeof("--grep=") + sizeof(history_words)];
+	char *const argv[] = {"journalctl", "--no-pager", "-q", "-t",
+			      "vmcryptfs",  grep,	  NULL};
+
+	snprintf(grep, sizeof(grep), "--grep=%s", history_words);
+	if (s->cfg && s->cfg->log_file)
+		write_history_of_file(to, s->cfg->log_file);
+	else
+		run(to, argv);
 }
 
 const struct support_part support_parts[] = {
