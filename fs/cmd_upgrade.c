@@ -15,6 +15,7 @@
 #include "fs/control.h"
 #include "fs/ctlsock.h"
 #include "fs/exitcode.h"
+#include "fs/jsonlines.h"
 #include "fs/mountpoint.h"
 #include "fs/statusfile.h"
 #include "util/cleanup.h"
@@ -35,6 +36,19 @@ static int fail(const char *what, vcf_err_t err)
 {
 	fprintf(stderr, "vmcryptfs upgrade: %s: %s\n", what, strerror(-err));
 	return exit_code_of(err);
+}
+
+/* Its socket is there, but nobody would answer. */
+static bool keeper_is_gone(const struct upgrade_args *a)
+{
+	struct json_object *status;
+	bool gone;
+
+	if (statusfile_read(&status, a->runtime, a->mountpoint))
+		return false;
+	gone = json_flag(status, "keeper_gone");
+	json_object_put(status);
+	return gone;
 }
 
 static int explain(vcf_err_t err)
@@ -113,6 +127,13 @@ static int upgrade(const struct upgrade_args *a)
 			"vmcryptfs\n",
 			a->program);
 		return EXIT_REFUSED;
+	}
+	if (keeper_is_gone(a)) {
+		fprintf(stderr,
+			"vmcryptfs upgrade: %s: its keeper is gone: nobody can take over, "
+			"the server goes on; when the guests allow it, umount and mount\n",
+			a->mountpoint);
+		return EXIT_FAILED;
 	}
 	err = statusfile_control(socket, sizeof(socket), a->runtime, a->mountpoint);
 	if (!err)
