@@ -21,10 +21,6 @@ static vcf_err_t refuse_kind(const struct peek *peek, const char *name)
 	case PEEK_EMPTY:
 		return -ENODATA;
 	case PEEK_PLAINTEXT:
-		if (name)
-			log_err("%s: no LUKS header: it is destroyed, or the file is "
-				"plaintext",
-				name);
 		return -EPERM;
 	case PEEK_DAMAGED:
 		break;

@@ -54,6 +54,7 @@ struct imagejob {
 	bool mended, unused; /* unlock: something is to be done to its header */
 	unsigned int loads;  /* unlock */
 	bool again;	     /* unlock: it is another header by now, and is loaded anew */
+	bool bare;	     /* unlock: there is no header */
 };
 
 static void free_job(struct imagejob *j)
@@ -90,6 +91,9 @@ static void finish_unlock(struct imagejob *j, vcf_err_t err)
 	if (err && has_gone(j->pathfd)) {
 		log_info("%s: cannot open, and has no name: %s", j->path, strerror(-err));
 		err = -ESTALE; /* the kernel looks the name up again */
+	} else if (err && j->bare) {
+		log_err("%s: no LUKS header: it is destroyed, or the file is plaintext",
+			j->path);
 	}
 	finish(j, err);
 }
@@ -393,7 +397,8 @@ static vcf_err_t load_header(struct imagejob *j, int fd)
 {
 	vcf_err_t err = container_load(&j->c, fd, NULL, &j->mended);
 
-	if ((err != -EBADMSG && err != -EPERM) || has_gone(j->pathfd))
+	j->bare = err == -EPERM;
+	if (err != -EBADMSG || has_gone(j->pathfd))
 		return err;
 	return container_load(&j->c, fd, j->path, &j->mended);
 }
