@@ -256,15 +256,14 @@ static bool has_changed(const struct imagejob *j, int fd)
 
 static vcf_err_t open_container(struct imagejob *j, int fd)
 {
-	/* Without a name its header may be half wiped: finish_unlock() tells. */
-	const char *name = has_gone(j->pathfd) ? NULL : j->path;
 	vcf_err_t err = container_unlock_file(j->c, fd, j->secret, NULL);
 
-	if (!name || (err != -EKEYREJECTED && err != -EBADMSG))
+	/* Without a name its header may be half wiped: finish_unlock() tells. */
+	if ((err != -EKEYREJECTED && err != -EBADMSG) || has_gone(j->pathfd))
 		return err;
 	j->again = j->loads < LOADS_MAX && has_changed(j, fd);
 	/* The second time for the line in the log. */
-	return j->again ? err : container_unlock_file(j->c, fd, j->secret, name);
+	return j->again ? err : container_unlock_file(j->c, fd, j->secret, j->path);
 }
 
 static vcf_err_t unlock(struct imagejob *j)

@@ -108,6 +108,7 @@ gone() {
 }
 wait_for 30 gone || fail "an absent mount is not told"
 kill -KILL "$EXPORTER"
+wait_for 10 pid_gone "$EXPORTER"
 start --listen "unix:$W/run/metrics" "$MNT" # over the socket that the dead one left
 wait_for 30 gone || fail "no new one: $(cat "$W/exporter.err")"
 kill "$EXPORTER"

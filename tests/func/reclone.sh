@@ -69,7 +69,8 @@ cp "$BACK/aaaa/copy" "$BACK/aaaa/again"
 sum=$(sha256sum <"$BACK/aaaa/again")
 fault new unavailable
 must_fail reclone -o key-service.timeout=2 "$BACK/aaaa/again"
-"$VMCRYPTFS" keys inventory -c "$CONF" >"$W/inventory"
+inventory() { "$VMCRYPTFS" keys inventory -c "$CONF" >"$W/inventory"; }
+wait_for 10 inventory # a helper that is just being started has the killed command's descriptors for a moment
 grep -q '"state":"creating"' "$W/inventory" || fail "a secret that may still arrive is named nowhere"
 equal "the copy is untouched" "$sum" "$(sha256sum <"$BACK/aaaa/again")"
 fault

@@ -326,10 +326,18 @@ class Guest:
             if "return" in answer:
                 return answer["return"]
 
+    def listens(self, connection):
+        """A socket has its name before anybody listens."""
+        try:
+            connection.connect(self.name + ".qmp")
+        except ConnectionRefusedError:
+            return self.process.poll() is not None
+        return True
+
     def connect(self):
         connection = socket.socket(socket.AF_UNIX)
         try:
-            connection.connect(self.name + ".qmp")
+            wait_for("QEMU's monitor", lambda: self.listens(connection))
             self.monitor = connection.makefile("rw")
             self.monitor.readline()
             self.qmp("qmp_capabilities")
