@@ -19,7 +19,7 @@
 CRASH=$VCF_SRC/tests/crash
 kills=60 upgrades=0 fio=no seed=$RANDOM
 kinds=() ranges=()
-options=(-o key-service.destroy-delay=0 -o key-service.linger=1 -o 'rules.derived=**/*.part')
+options=(-o key-service.destroy-delay=0 -o key-service.destroy-rate=60000 -o key-service.linger=1 -o 'rules.derived=**/*.part')
 
 while [ $# -gt 0 ]; do
 	case $1 in
