@@ -126,13 +126,14 @@ pattern 1 300000 | same - "$MNT/aaaa/slow"
 ok "an open that waited for its secret does not bring back the old header"
 
 # One that a command has locked is left to it.
-sleep 1.5
+no_keys() { [ "$(vcf_status_get "s['keys']")" = 0 ]; }
+wait_for 20 no_keys || fail "its key stays"
 printf x | dd of="$BACK/aaaa/slow" bs=1 seek=5000 conv=notrunc status=none
 sum=$(head -c 16384 "$BACK/aaaa/slow" | sha256sum)
 # shellcheck disable=SC2016
 flock -n "$BACK/aaaa/slow" sh -c 'cat "$1" >/dev/null' - "$MNT/aaaa/slow"
 equal "the header while it is locked" "$sum" "$(head -c 16384 "$BACK/aaaa/slow" | sha256sum)"
-sleep 1.5
+wait_for 20 no_keys || fail "its key stays"
 expect_log 'written anew'
 cat "$MNT/aaaa/slow" >/dev/null
 [ "$sum" != "$(head -c 16384 "$BACK/aaaa/slow" | sha256sum)" ] || fail "not mended later"
