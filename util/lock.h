@@ -37,6 +37,7 @@ enum lock_rank {
 	RANK_CRYPTSETUP = 85, /* (m) around crypt_init() and crypt_free() */
 	RANK_KEYTABLE = 90,   /* (m) keytable.lock */
 	RANK_SECRET = 95,     /* (m) the arena of struct secret */
+	RANK_TOOL = 96,	      /* (m) tool_run.c: what a command prints */
 	RANK_AUDIT = 97,      /* (m) audit.c: the ring of lines */
 };
 
