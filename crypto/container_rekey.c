@@ -73,6 +73,8 @@ static vcf_err_t remove_slot(struct container *c, int slot, const struct rekey_a
 
 static vcf_err_t remove_tokens(struct container *c)
 {
+	if (c->subject.format != FORMAT_LUKS2)
+		return 0;
 	for (int i = 0; i < TOKEN_IDS; i++) {
 		if (crypt_token_status(c->cd, i, NULL) == CRYPT_TOKEN_INACTIVE)
 			continue;
@@ -108,66 +110,74 @@ static bool fill_token(struct token *t, const struct rekey_params *p, int slot)
 	return token_valid(t);
 }
 
-static bool in_kept(const struct rekey *r, const struct rekey_area *a)
-{
-	return a->off + a->len > r->kept_area.off;
-}
-
 /*
- * LUKS1 only: no key slot, the old one neither, lies where both first pages are kept. Ours end 28 KiB
- * before the data; those of qemu-img at the data, of which the last one is hardly ever in use.
+ * LUKS1 only: no key slot, neither an old one nor the new one, lies where both first pages are kept.
+ * Ours end 28 KiB before the data; those of qemu-img at the data, of which the last one is hardly ever
+ * in use.
  */
-static bool kept_is_free(const struct rekey *r, const struct container *c)
+static vcf_err_t find_kept(struct rekey *r, const struct container *c)
 {
 	struct rekey_area a;
 
-	if (in_kept(r, &r->old_area))
-		return false;
+	if (c->subject.format != FORMAT_LUKS1)
+		return 0;
+	r->kept_area = (struct rekey_area){.off = c->subject.data_off - LUKS1_KEPT_LEN,
+					   .len = LUKS1_KEPT_LEN};
 	for (int i = 0; i < KEYSLOTS_MAX; i++) {
 		if (crypt_keyslot_status(c->cd, i) == CRYPT_SLOT_INACTIVE)
 			continue;
-		if (rekey_slot_area(c, i, &a) || in_kept(r, &a))
-			return false;
+		if (rekey_slot_area(c, i, &a) || a.off + a.len > r->kept_area.off)
+			return -ENOSPC;
 	}
-	return true;
+	return 0;
 }
 
 static vcf_err_t keep_pages(struct rekey *r, const struct container *c)
 {
-	if (c->subject.format == FORMAT_LUKS2)
+	if (!r->kept_area.len)
 		return 0;
-	r->kept_area = (struct rekey_area){.off = c->subject.data_off - LUKS1_KEPT_LEN,
-					   .len = LUKS1_KEPT_LEN};
-	if (!kept_is_free(r, c))
-		return -ENOSPC;
 	r->kept = malloc(LUKS1_KEPT_LEN);
 	return r->kept && luks1_keep(r->kept, r->old_head, c->hdr) ? 0 : -ENOMEM;
 }
 
-static vcf_err_t change(struct rekey *r, struct container *c,
-			const struct rekey_params *p)
+vcf_err_t rekey_add_slot(struct rekey *r, struct container *c,
+			 const struct rekey_params *p)
 {
-	int old = (int)c->token.keyslot, slot = free_slot(c);
+	int slot = free_slot(c);
 	vcf_err_t err;
 
 	if (slot < 0)
 		return -ENOSPC;
 	if (!fill_token(&c->token, p, slot))
 		return -EINVAL;
-	err = rekey_slot_area(c, old, &r->old_area);
-	if (!err)
-		err = container_set_pbkdf(c);
+	err = container_set_pbkdf(c);
 	if (!err)
 		err = add_slot(c, slot, p->secret);
 	if (!err)
 		err = rekey_slot_area(c, slot, &r->new_area);
-	if (!err)
-		err = remove_slot(c, old, &r->old_area);
-	if (!err && c->subject.format == FORMAT_LUKS2)
-		err = remove_tokens(c);
+	return err ? err : find_kept(r, c);
+}
+
+vcf_err_t rekey_set_identity(struct container *c, const struct rekey_params *p)
+{
+	vcf_err_t err = remove_tokens(c);
+
 	if (!err)
 		err = set_uuid(c, p->uuid);
 	return err ? err : container_put_token(c, p->secret, p->escrow);
+}
+
+static vcf_err_t change(struct rekey *r, struct container *c,
+			const struct rekey_params *p)
+{
+	int old = (int)c->token.keyslot;
+	vcf_err_t err = rekey_slot_area(c, old, &r->old_area);
+
+	if (!err)
+		err = rekey_add_slot(r, c, p);
+	if (!err)
+		err = remove_slot(c, old, &r->old_area);
+	return err ? err : rekey_set_identity(c, p);
 }
 
 /* What lies in memory now is read as if it came from the file. */
@@ -203,8 +213,8 @@ static vcf_err_t keep_head(struct rekey *r)
 	return 0;
 }
 
-vcf_err_t container_rekey(struct rekey **out, struct container *c,
-			  const struct rekey_params *p, const char *name)
+vcf_err_t rekey_make(struct rekey **out, struct container *c,
+		     const struct rekey_params *p, rekey_change_fn *fn, const char *name)
 {
 	auto_rekey struct rekey *r = NULL;
 	vcf_err_t err;
@@ -218,7 +228,7 @@ vcf_err_t container_rekey(struct rekey **out, struct container *c,
 	c->error[0] = '\0';
 	err = keep_head(r);
 	if (!err)
-		err = change(r, c, p);
+		err = fn(r, c, p);
 	if (!err)
 		err = verify(c, p->secret, name);
 	if (!err)
@@ -230,4 +240,10 @@ vcf_err_t container_rekey(struct rekey **out, struct container *c,
 	}
 	*out = STEAL_PTR(&r);
 	return 0;
+}
+
+vcf_err_t container_rekey(struct rekey **out, struct container *c,
+			  const struct rekey_params *p, const char *name)
+{
+	return rekey_make(out, c, p, change, name);
 }

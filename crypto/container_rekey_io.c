@@ -120,7 +120,7 @@ static vcf_err_t write_all(const struct rekey *r, const struct rekey_io *io,
 	if (!err && r->c->subject.format == FORMAT_LUKS2)
 		err = put(r, io, 0, LUKS2_HDR_LEN);
 	CRASHPOINT("rekey-headers");
-	if (!err)
+	if (!err && r->old_area.len)
 		err = wipe_area(io, r->old_area.off, r->old_area.len);
 	if (!err && r->kept)
 		io->punch(io->arg, r->kept_area.off, r->kept_area.len);

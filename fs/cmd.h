@@ -151,15 +151,25 @@ int cmd_help(int argc, char **argv);
 	"  -c, -o  with a configuration, or with -o file.directory=DIR, the secret is\n" \
 	"          fetched and the header's MAC checked\n"                               \
 	"  -r      the mounts' runtime-directory, if not /run/vmcryptfs"
-#define CMD_ADOPT_USAGE "--reclone -c CONFIG [-o section.key=value]... [-r DIR] FILE..."
-#define CMD_ADOPT_HELP                                                                   \
-	"Makes containers that were copied below the mount images of their own.\n"       \
-	"Each copy (cp, a storage clone) gets a new uuid and a new secret of the\n"      \
-	"service, and the old secret no longer opens it. FILE lies in the backing\n"     \
-	"folder and is not in use. A copy shares its volume key with its source all\n"   \
-	"the same: whoever had the one can read the other.\n"                            \
-	"  --reclone  required: this is the only form\n"                                 \
-	"  -c, -o     the mount's configuration\n"                                       \
+#define CMD_ADOPT_USAGE                                                                  \
+	"--reclone -c CONFIG [-o section.key=value]... [-r DIR] FILE... |\n"             \
+	"       --key-id ID [--service NAME] [--holes none|zero] -c CONFIG\n"            \
+	"       [-o section.key=value]... [-r DIR] FILE"
+#define CMD_ADOPT_HELP                                                                      \
+	"Makes containers that the mount did not make images of it. Each gets a new\n"      \
+	"uuid, a fresh secret of the service and a key slot for it; all other key slots\n"  \
+	"go. FILE lies in the backing folder and is not in use; its data is not touched.\n" \
+	"  --reclone  copies of our own that were made below the mount (cp, a storage\n"    \
+	"             clone). A copy shares its volume key with its source all the same:\n" \
+	"             whoever had the one can read the other\n"                             \
+	"  --key-id   a LUKS container of somebody else (cryptsetup, qemu-img, Cinder)\n"   \
+	"             whose passphrase is the secret ID at the service, as hex text or\n"   \
+	"             raw. That secret stays, and opens the image no more\n"                \
+	"  --service  the service that has it, if not that of FILE's rule\n"                \
+	"  --holes    none (default): each byte reads as before. zero: sectors that were\n" \
+	"             never written read as zeros, and discards free them: right for a\n"   \
+	"             container that is new or whose guest does not care\n"                 \
+	"  -c, -o     the mount's configuration\n"                                          \
 	"  -r         the mounts' runtime-directory, if not the configuration's"
 #define CMD_RECOVER_USAGE                                                                \
 	"--escrow-key PRIVATE [--out-key KEYFILE [--any-disk]] [--print-cryptsetup]\n"   \

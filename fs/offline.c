@@ -23,7 +23,7 @@
 #include <unistd.h>
 #include <uuid/uuid.h>
 
-#include "crypto/container_rekey.h"
+#include "crypto/container_adopt.h"
 #include "crypto/containerid.h"
 #include "crypto/kdf.h"
 #include "fs/device_config.h"
@@ -33,6 +33,7 @@
 #include "fs/keysettings.h"
 #include "fs/mountpoint.h"
 #include "fs/nodelock.h"
+#include "fs/oldsecret.h"
 #include "fs/statusfile.h"
 #include "util/cleanup.h"
 #include "util/io.h"
@@ -166,11 +167,16 @@ static void say_kept(const struct journal_entry *e, const char *label)
 
 static int settle_entry(void *arg, const struct journal_entry *e)
 {
-	enum carried carried = has_carrier(e);
+	enum carried carried;
 	struct offline *o = arg;
 	char label[UUID_TEXT_LEN + 1];
 	vcf_err_t err = 0;
 
+	if (oldsecret_is(e)) {
+		oldsecret_settle(o, e);
+		return 0;
+	}
+	carried = has_carrier(e);
 	uuid_unparse_lower(e->uuid, label);
 	if (carried == CARRIED_UNKNOWN) {
 		say_kept(e, label);
@@ -315,7 +321,6 @@ static vcf_err_t open_file(struct offline_file *f, const char *path, const char 
 {
 	char mp[PATH_MAX];
 	struct stat st;
-	bool mended = false;
 	vcf_err_t err;
 
 	if (!realpath(path, f->path))
@@ -338,23 +343,53 @@ static vcf_err_t open_file(struct offline_file *f, const char *path, const char 
 	err = change ? check_daemons(runtime, f->fd, &st) : 0;
 	nodelock_begin(f->fd);
 	nodelock_look_anew(f->fd);
+	return err;
+}
+
+static vcf_err_t load_ours(struct offline_file *f, const char **why)
+{
+	bool mended = false;
+
+	(void)why;
+	return container_load(&f->c, f->fd, f->path, &mended);
+}
+
+static vcf_err_t load_foreign(struct offline_file *f, const char **why)
+{
+	f->foreign = true;
+	return container_load_foreign(&f->c, f->fd, why);
+}
+
+static vcf_err_t open_and_load(struct offline_file *f, const char *command,
+			       const char *path, const char *runtime, bool change,
+			       vcf_err_t (*load)(struct offline_file *f,
+						 const char **why))
+{
+	const char *why = NULL;
+	vcf_err_t err;
+
+	*f = (struct offline_file){.fd = -1};
+	err = open_file(f, path, runtime, change);
 	if (!err)
-		err = container_load(&f->c, f->fd, f->path, &mended);
+		err = load(f, &why);
+	if (err) {
+		fprintf(stderr, "vmcryptfs %s: %s: %s\n", command, path,
+			why ? why : refusal(err));
+		offline_close(f);
+	}
 	return err;
 }
 
 vcf_err_t offline_open(struct offline_file *f, const char *command, const char *path,
 		       const char *runtime, bool change)
 {
-	vcf_err_t err;
+	return open_and_load(f, command, path, runtime, change, load_ours);
+}
 
-	*f = (struct offline_file){.fd = -1};
-	err = open_file(f, path, runtime, change);
-	if (err) {
-		fprintf(stderr, "vmcryptfs %s: %s: %s\n", command, path, refusal(err));
-		offline_close(f);
-	}
-	return err;
+vcf_err_t offline_open_foreign(struct offline_file *f, const char *command,
+			       const char *path, const char *runtime)
+{
+	return open_and_load(f, command, path, runtime, true, load_foreign);
 }
 
 void offline_close(struct offline_file *f)
@@ -365,27 +400,35 @@ void offline_close(struct offline_file *f)
 	f->fd = -1;
 }
 
+static vcf_err_t fetch(struct offline *o, const struct offline_file *f,
+		       const char *service, const char *id, struct secret **secret)
+{
+	struct keyservice_sync got = {0};
+	struct keyservice *ks;
+	struct keycall call;
+	vcf_err_t err = service_of(o, service, &ks);
+
+	if (err)
+		return err;
+	call = (struct keycall){ks, service, f->path, container_subject(f->c)->uuid};
+	err = keycall_get(&call, id, &got);
+	if (err)
+		fprintf(stderr, "vmcryptfs %s: %s: key service: %s %s\n", o->command,
+			f->path, strerror(-err), got.text);
+	else
+		*secret = got.secret;
+	return err;
+}
+
 vcf_err_t offline_fetch(struct offline *o, const struct offline_file *f,
 			struct secret **secret)
 {
 	const struct token *t = container_token(f->c);
-	struct keyservice_sync got = {0};
 	auto_secret struct secret *base = NULL;
-	struct keyservice *ks;
-	struct keycall call;
-	vcf_err_t err;
+	vcf_err_t err = fetch(o, f, t->service, t->key_id, &base);
 
-	err = service_of(o, t->service, &ks);
 	if (err)
 		return err;
-	call = (struct keycall){ks, t->service, f->path, container_subject(f->c)->uuid};
-	err = keycall_get(&call, t->key_id, &got);
-	base = got.secret;
-	if (err) {
-		fprintf(stderr, "vmcryptfs %s: %s: key service: %s %s\n", o->command,
-			f->path, strerror(-err), got.text);
-		return err;
-	}
 	if (t->derived)
 		return token_derive_secret(secret, base, container_subject(f->c)->uuid);
 	*secret = STEAL_PTR(&base);
@@ -404,6 +447,7 @@ struct fresh {
 	char service[TOKEN_SERVICE_MAX + 1]; /* that of the file's rule */
 	const char *context;		     /* likewise; NULL: what it has */
 	char context_text[TOKEN_CONTEXT_MAX + 1];
+	enum token_holes holes; /* of one that is adopted */
 };
 
 /* The file's place in the backing folder, or NULL. */
@@ -436,6 +480,16 @@ static void look_up(struct fresh *n)
 	TEXT_CUT(n->service, rules_service(n->o->rules, place));
 	rules_context(n->o->rules, place, n->context_text);
 	n->context = n->context_text;
+}
+
+vcf_err_t offline_fetch_id(struct offline *o, const struct offline_file *f,
+			   const char *service, const char *id, struct secret **secret)
+{
+	const char *place = place_of(o, f->path);
+
+	if (!*service)
+		service = place ? rules_service(o->rules, place) : CONFIG_SERVICE_DEFAULT;
+	return fetch(o, f, service, id, secret);
 }
 
 static vcf_err_t make_secret(struct fresh *n)
@@ -512,30 +566,55 @@ static vcf_err_t has_header(const struct fresh *n)
 		       : -ESTALE;
 }
 
-static vcf_err_t write_header(struct fresh *n, enum rekey_outcome *outcome)
+/* The new header in memory. */
+static vcf_err_t make_header(struct fresh *n, struct rekey **r)
 {
-	auto_rekey struct rekey *r = NULL;
 	struct rekey_params p = {.service = n->service,
 				 .key_id = n->key_id,
 				 .context = n->context,
 				 .secret = n->secret,
 				 .escrow = config_escrow(n->o->cfg)};
-	vcf_err_t err;
 
 	memcpy(p.uuid, n->entry.uuid, UUID_LEN);
+	if (!n->f->foreign)
+		return container_rekey(r, n->f->c, &p, n->f->path);
+	if (!p.context)
+		p.context = "";
+	return container_adopt(r, n->f->c, &p, n->holes, n->f->path);
+}
+
+/* Another's slots; what stays of them is found by the next open, as their header is ours by now. */
+static void wipe_unused(const struct fresh *n)
+{
+	vcf_err_t err = container_wipe_unused(n->f->c, n->f->fd, NULL);
+
+	if (err)
+		log_warn("%s: its old key slots are not overwritten yet: %s", n->f->path,
+			 strerror(-err));
+}
+
+static vcf_err_t write_header(struct fresh *n, enum rekey_outcome *outcome)
+{
+	auto_rekey struct rekey *r = NULL;
+	vcf_err_t err;
+
 	/* Until the file is closed; daemons that share the folder wait. */
 	err = nodelock_byte(n->f->fd, NODELOCK_HEADER, true, true);
 	if (err)
 		log_dbg("no lock on the header: %s", strerror(-err));
 	err = look_again(n);
-	if (!err)
+	if (!err && !n->f->foreign) /* else its bytes are compared as it is written */
 		err = has_header(n);
 	/* one that was mended as it was loaded */
 	if (!err)
 		err = container_write_mended(n->f->c, n->f->fd);
 	if (!err)
-		err = container_rekey(&r, n->f->c, &p, n->f->path);
-	return err ? err : container_write_rekeyed(r, n->f->fd, note_using, n, outcome);
+		err = make_header(n, &r);
+	if (!err)
+		err = container_write_rekeyed(r, n->f->fd, note_using, n, outcome);
+	if (!err && n->f->foreign)
+		wipe_unused(n);
+	return err;
 }
 
 /* What becomes of the new secret; in doubt the next run looks at the file. */
@@ -558,10 +637,11 @@ static void settle(struct fresh *n, enum rekey_outcome outcome)
 			n->o->command, n->f->path, strerror(-err));
 }
 
-vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
+static vcf_err_t change_secret(struct offline *o, struct offline_file *f,
+			       enum token_holes holes)
 {
 	bool bereft = *container_escrow(f->c)->recipient && !config_escrow(o->cfg);
-	struct fresh n = {.o = o, .f = f};
+	struct fresh n = {.o = o, .f = f, .holes = holes};
 	enum rekey_outcome outcome = REKEY_OLD;
 	char was[UUID_TEXT_LEN + 1], old_key[TOKEN_KEY_ID_MAX + 1];
 	vcf_err_t err;
@@ -579,8 +659,9 @@ vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
 			&(const struct keycall){NULL, n.service, f->path, n.entry.uuid},
 			n.key_id);
 	if (outcome == REKEY_NEW)
-		printf("%s: uuid %s is %s now, key %s; it was %s\n", f->path, was,
-		       container_subject(f->c)->uuid_text, n.key_id, old_key);
+		printf("%s: uuid %s is %s now, key %s%s%s\n", f->path, was,
+		       container_subject(f->c)->uuid_text, n.key_id,
+		       *old_key ? "; it was " : "", old_key);
 	if (outcome == REKEY_NEW && bereft)
 		fprintf(stderr,
 			"vmcryptfs %s: %s: its escrow token was of the old secret; for a new "
@@ -594,4 +675,23 @@ vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
 				? "; the next open completes the change"
 				: "; it opens with the old or the new secret");
 	return err;
+}
+
+vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
+{
+	return change_secret(o, f, HOLES_ZERO); /* what it has stays */
+}
+
+vcf_err_t offline_adopt(struct offline *o, struct offline_file *f, enum token_holes holes)
+{
+	const char *place = place_of(o, f->path);
+
+	if (place && !rules_is_image(rules_class(o->rules, place))) {
+		fprintf(stderr,
+			"vmcryptfs %s: %s: a passthrough rule covers it: the mount would "
+			"show its ciphertext\n",
+			o->command, f->path);
+		return -EPERM;
+	}
+	return change_secret(o, f, holes);
 }

@@ -32,6 +32,7 @@ struct offline_file {
 	char path[4096]; /* absolute */
 	int fd;		 /* O_RDWR, or O_RDONLY */
 	struct container *c;
+	bool foreign; /* it is not ours (container_adopt.h) */
 };
 
 /* Once; EXIT_OK or an exit code, with a message. */
@@ -51,6 +52,9 @@ void offline_fini(struct offline *o);
  */
 NODISCARD vcf_err_t offline_open(struct offline_file *f, const char *command,
 				 const char *path, const char *runtime, bool change);
+/* The same of a LUKS container that is not ours, to be adopted. */
+NODISCARD vcf_err_t offline_open_foreign(struct offline_file *f, const char *command,
+					 const char *path, const char *runtime);
 void offline_close(struct offline_file *f);
 
 /* The secret of the loaded container, from the service. Says what is wrong. */
@@ -62,5 +66,14 @@ NODISCARD vcf_err_t offline_fetch(struct offline *o, const struct offline_file *
  * of the file's path if it lies in the backing folder. Says what it did, or what is wrong.
  */
 NODISCARD vcf_err_t offline_rekey(struct offline *o, struct offline_file *f);
+
+/* Likewise makes a foreign one ours; holes: as container_adopt(). -EPERM: a passthrough file. */
+NODISCARD vcf_err_t offline_adopt(struct offline *o, struct offline_file *f,
+				  enum token_holes holes);
+
+/* A secret by its id, of the service of that name ("": that of the file's rule). Says what is wrong. */
+NODISCARD vcf_err_t offline_fetch_id(struct offline *o, const struct offline_file *f,
+				     const char *service, const char *id,
+				     struct secret **secret);
 
 #endif
