@@ -11,6 +11,7 @@
 #include "fs/keyset.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
+#include "util/parse.h"
 #include "util/text.h"
 
 /* --- entries --- */
@@ -297,27 +298,77 @@ static int is_known(void *arg, const struct journal_entry *e)
 	       strcmp(e->key_id, want->key_id) == 0;
 }
 
+/* The header that was saved with it is that of a container with this secret. */
+static vcf_err_t take_header(struct json_object *item, const struct journal_entry *e,
+			     unsigned char hdr[CONTAINER_PEEK_LEN])
+{
+	const char *text = json_text(item, "header");
+	auto_container struct container *c = NULL;
+	const struct token *t;
+	vcf_err_t err = base64_decode(hdr, CONTAINER_PEEK_LEN, text, strlen(text));
+
+	if (!err)
+		err = container_load_saved(&c, hdr, CONTAINER_PEEK_LEN, e->path);
+	if (err)
+		return -EINVAL;
+	t = container_token(c);
+	return memcmp(container_subject(c)->uuid, e->uuid, UUID_LEN) == 0 &&
+			       !t->derived && strcmp(t->key_id, e->key_id) == 0 &&
+			       strcmp(t->service, e->service) == 0
+		       ? 0
+		       : -EINVAL;
+}
+
 /* 0, -EEXIST: the journal has it, -EINVAL: it is no secret of a container. */
+static vcf_err_t take_item(const struct keysop *k, struct json_object *item,
+			   struct journal_entry *e)
+{
+	const char *path = json_text(item, "path");
+
+	*e = (struct journal_entry){.state = JOURNAL_DESTROYING};
+	TEXT_CUT(e->path, *path ? path : "(orphan)");
+	TEXT_CUT(e->key_id, json_text(item, "key_id"));
+	TEXT_CUT(e->service, json_text(item, "service"));
+	if (uuid_parse(json_text(item, "label"), e->uuid) ||
+	    !token_key_id_valid(e->key_id) || !token_service_valid(e->service))
+		return -EINVAL;
+	return journal_each(k->journal, is_known, e) ? -EEXIST : 0;
+}
+
+static void say_queued(const struct journal_entry *e, bool orphan, uint64_t delay_s)
+{
+	char label[UUID_TEXT_LEN + 1];
+
+	uuid_unparse_lower(e->uuid, label);
+	if (orphan)
+		log_info("secret %s at %s, label %s, is of no image: it is destroyed in "
+			 "%llu s",
+			 e->key_id, e->service, label, (unsigned long long)delay_s);
+	else
+		log_info("%s: its old secret %s at %s is destroyed in %llu s", e->path,
+			 e->key_id, e->service, (unsigned long long)delay_s);
+}
+
 static vcf_err_t queue_one(const struct keysop *k, struct json_object *item)
 {
-	struct journal_entry e = {.state = JOURNAL_DESTROYING, .path = "(orphan)"};
+	bool orphan = !*json_text(item, "header");
+	auto_free unsigned char *hdr = calloc(1, CONTAINER_PEEK_LEN);
 	const struct config *service;
+	struct journal_entry e;
+	uint64_t delay_s;
+	vcf_err_t err = hdr ? take_item(k, item, &e) : -ENOMEM;
 
-	TEXT_CUT(e.key_id, json_text(item, "key_id"));
-	TEXT_CUT(e.service, json_text(item, "service"));
-	if (uuid_parse(json_text(item, "label"), e.uuid) ||
-	    !token_key_id_valid(e.key_id) || !token_service_valid(e.service))
-		return -EINVAL;
-	if (journal_each(k->journal, is_known, &e))
-		return -EEXIST;
+	if (!err && !orphan)
+		err = take_header(item, &e, hdr);
+	if (err)
+		return err;
 	service = config_service(k->cfg, e.service);
 	if (!service)
 		return -ENOENT;
-	e.due = time(NULL) + (time_t)service->destroy_delay_s;
-	log_info("secret %s at %s, label %s, is of no image: it is destroyed in %llu s",
-		 e.key_id, e.service, json_text(item, "label"),
-		 (unsigned long long)service->destroy_delay_s);
-	return journal_add(k->journal, &e, NULL);
+	delay_s = json_flag(item, "now") ? 0 : service->destroy_delay_s;
+	e.due = time(NULL) + (time_t)delay_s;
+	say_queued(&e, orphan, delay_s);
+	return journal_add(k->journal, &e, orphan ? NULL : hdr);
 }
 
 static struct json_object *failure(const char *text, enum exit_code code)

@@ -9,7 +9,9 @@
  *   {"op":"restore","which":[TEXT...],"all":false}   {"done":[...],"missing":[TEXT...],
  *   {"op":"drop","which":[TEXT...]}                   "failed":[...]}; TEXT is a uuid, a key
  *   {"op":"confirm","which":[TEXT...]}                id or a path
- *   {"op":"queue","items":[{"key_id","label","service"}...]}   {"queued":N,"known":N}
+ *   {"op":"queue","items":[ITEM...]}          {"queued":N,"known":N}; ITEM is {"key_id","label",
+ *                                             "service"}, and where it was a container's, "path",
+ *                                             "header" (its first 32 KiB, base64) and "now"
  *   {"op":"reaped","receipts":[...]}          {"closed":N,"suspect":N,"unknown":N}
  *   {"op":"inventory"}                        the lines of an inventory (inventory.h)
  *
@@ -18,7 +20,8 @@
  *   restore  an entry that waits is closed: its secret stays
  *   drop     a suspect is forgotten: its secret stays
  *   confirm  a suspect is to be destroyed after all, by label, without a MAC
- *   queue    secrets that no image has (orphans) begin their delay
+ *   queue    secrets that no image has (orphans), or none any more (oldsecret.h), begin their
+ *            delay; now: without one
  *   reaped   what a controller did with entries that waited
  */
 #ifndef VCF_FS_KEYSOP_H

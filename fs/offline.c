@@ -33,6 +33,7 @@
 #include "fs/keysettings.h"
 #include "fs/mountpoint.h"
 #include "fs/nodelock.h"
+#include "fs/oldsecret.h"
 #include "fs/statusfile.h"
 #include "util/cleanup.h"
 #include "util/io.h"
@@ -166,11 +167,16 @@ static void say_kept(const struct journal_entry *e, const char *label)
 
 static int settle_entry(void *arg, const struct journal_entry *e)
 {
-	enum carried carried = has_carrier(e);
+	enum carried carried;
 	struct offline *o = arg;
 	char label[UUID_TEXT_LEN + 1];
 	vcf_err_t err = 0;
 
+	if (oldsecret_is(e)) {
+		oldsecret_settle(o, e);
+		return 0;
+	}
+	carried = has_carrier(e);
 	uuid_unparse_lower(e->uuid, label);
 	if (carried == CARRIED_UNKNOWN) {
 		say_kept(e, label);
