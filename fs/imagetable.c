@@ -627,6 +627,43 @@ bool imagetable_evict(struct imagetable *t)
 	return true;
 }
 
+/* As take_idle(), of one file; *out NULL: it has no key that stays. */
+static vcf_err_t take_one(struct imagetable *t, uint64_t dev, uint64_t ino,
+			  struct image_entry **out)
+{
+	SCOPED_LOCK(&t->lock);
+	struct image_entry *e = find_locked(t, dev, ino);
+
+	*out = NULL;
+	if (!e)
+		return 0;
+	if (e->opens)
+		return -EBUSY;
+	SCOPED_LOCK(&e->state_lock);
+
+	/* BUSY: whoever waits for its key meets the command's lock, or what the command has made. */
+	if (e->state != IMAGE_READY)
+		return 0;
+	if (e->refs)
+		return -EAGAIN;
+	e->state = IMAGE_BUSY;
+	e->refs++;
+	*out = e;
+	return 0;
+}
+
+vcf_err_t imagetable_forget(struct imagetable *t, uint64_t dev, uint64_t ino)
+{
+	struct image_entry *e;
+	vcf_err_t err = take_one(t, dev, ino, &e);
+
+	if (err || !e)
+		return err;
+	imagejob_drop_key(t->sv, e);
+	imagetable_finish(t, e, 0);
+	return 0;
+}
+
 void imagetable_each(struct imagetable *t,
 		     void (*fn)(void *arg, const struct image_entry *e), void *arg)
 {

@@ -137,6 +137,12 @@ void imagetable_sweep(struct imagetable *t);
 bool imagetable_evict(struct imagetable *t);
 
 /*
+ * The key of a file that nobody has open goes now, for a command that has locked the file against
+ * opens. -EBUSY: it is in use; -EAGAIN: some request looks at it just now.
+ */
+NODISCARD vcf_err_t imagetable_forget(struct imagetable *t, uint64_t dev, uint64_t ino);
+
+/*
  * Takes over: entries for the open handles and for the session's images, whose keys are in the key
  * table. An image that cannot be made of its file is closed; what is open is unlocked again when it
  * is used. No other thread.

@@ -29,6 +29,9 @@ static void take_handle(void *arg, struct handle *h, struct node *n)
 	e->opens++;
 	e->directs += h->flags & HANDLE_DIRECT;
 	e->nodeid = n->id;
+	/* Its open file has it, unless an older version opened it. */
+	if (nodelock_byte(h->fd, NODELOCK_OPEN, false, false))
+		log_dbg("an open image cannot be locked against commands");
 	t->sv->handle_entry[state_handle_slot(t->sv->state, h)] = e;
 }
 

@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 #include <uuid/uuid.h>
 
 #include "fs/exitcode.h"
+#include "fs/imagetable.h"
 #include "fs/inventory.h"
 #include "fs/jsonlines.h"
 #include "fs/keyset.h"
@@ -13,6 +15,8 @@
 #include "util/log.h"
 #include "util/parse.h"
 #include "util/text.h"
+
+enum { FORGET_TRIES = 100, FORGET_PAUSE_US = 10 * 1000 };
 
 /* --- entries --- */
 
@@ -468,6 +472,37 @@ static struct json_object *op_reaped(const struct keysop *k, struct json_object 
 	return o;
 }
 
+/* --- keys that linger --- */
+
+/* Requests that look at an image without having it open are over soon. */
+static vcf_err_t forget(struct server *sv, uint64_t dev, uint64_t ino)
+{
+	vcf_err_t err = imagetable_forget(sv->images, dev, ino);
+
+	for (int i = 0; err == -EAGAIN && i < FORGET_TRIES; i++) {
+		usleep(FORGET_PAUSE_US);
+		err = imagetable_forget(sv->images, dev, ino);
+	}
+	return err == -EAGAIN ? -EBUSY : err;
+}
+
+static struct json_object *op_forget(const struct keysop *k, struct json_object *request,
+				     const char *op)
+{
+	struct json_object *o;
+	vcf_err_t err = 0;
+
+	(void)op;
+	if (k->sv)
+		err = forget(k->sv, json_number(request, "dev"),
+			     json_number(request, "ino"));
+	if (err)
+		return failure(strerror(-err), exit_code_of(err));
+	o = json_object_new_object();
+	json_put_flag(o, "forgotten", true);
+	return o;
+}
+
 /* --- all of them --- */
 
 static const struct {
@@ -477,6 +512,7 @@ static const struct {
 } ops[] = {
 	{"pending", op_pending}, {"restore", op_decide}, {"drop", op_decide},
 	{"confirm", op_decide},	 {"queue", op_queue},	 {"reaped", op_reaped},
+	{"forget", op_forget},
 };
 
 static struct json_object *run(const struct keysop *k, struct json_object *request)

@@ -13,6 +13,7 @@
  *                                             "service"}, and where it was a container's, "path",
  *                                             "header" (its first 32 KiB, base64) and "now"
  *   {"op":"reaped","receipts":[...]}          {"closed":N,"suspect":N,"unknown":N}
+ *   {"op":"forget","dev":N,"ino":N}           {"forgotten":true}
  *   {"op":"inventory"}                        the lines of an inventory (inventory.h)
  *
  * or {"error":TEXT,"code":EXIT-CODE}.
@@ -22,6 +23,8 @@
  *   confirm  a suspect is to be destroyed after all, by label, without a MAC
  *   queue    secrets that no image has (orphans), or none any more (oldsecret.h), begin their
  *            delay; now: without one
+ *   forget   the key of an image that nobody has open goes now, for a command that has locked the
+ *            file (offline.h)
  *   reaped   what a controller did with entries that waited
  */
 #ifndef VCF_FS_KEYSOP_H

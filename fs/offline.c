@@ -30,6 +30,7 @@
 #include "fs/exitcode.h"
 #include "fs/jsonlines.h"
 #include "fs/keycall.h"
+#include "fs/keysctl.h"
 #include "fs/keysettings.h"
 #include "fs/mountpoint.h"
 #include "fs/nodelock.h"
@@ -270,28 +271,69 @@ static bool mount_has_open(struct json_object *mount, const struct stat *st)
 	return false;
 }
 
-/* One that a daemon of any node has open, where they share the folder. -EBUSY. */
-static vcf_err_t check_nodes(int fd)
+/*
+ * Nobody opens it until fd is closed: a daemon's handles have this lock, on every node. -EBUSY: one
+ * has it.
+ */
+static vcf_err_t keep_closed(int fd)
 {
 	vcf_err_t err = nodelock_byte(fd, NODELOCK_OPEN, true, false);
 
-	nodelock_byte_release(fd, NODELOCK_OPEN);
-	return err == -EAGAIN ? -EBUSY : 0; /* others: no such locks, no such daemons */
+	return err == -EAGAIN ? -EBUSY : 0; /* others: no such locks */
 }
 
-/* An image that a daemon has open, or whose key it still keeps. -EBUSY. */
+static vcf_err_t ask_to_forget(const char *socket, const struct stat *st)
+{
+	struct json_object *request = json_object_new_object(), *answer = NULL;
+	auto_free char *text = NULL;
+	size_t len = 0;
+	FILE *to = open_memstream(&text, &len);
+	vcf_err_t err = to ? 0 : -ENOMEM;
+
+	json_put_text(request, "op", "forget");
+	json_put_number(request, "dev", st->st_dev);
+	json_put_number(request, "ino", st->st_ino);
+	if (!err)
+		err = keysctl_call(socket, request, to);
+	if (to && fclose(to) == EOF && !err)
+		err = -ENOMEM;
+	json_object_put(request);
+	if (!err)
+		answer = json_tokener_parse(text);
+	if (!err && !json_flag(answer, "forgotten"))
+		err = -EBUSY;
+	json_object_put(answer);
+	return err;
+}
+
+/*
+ * The key that a mount may keep of a file that nobody has open goes. One whose server does not know
+ * this is asked for what it has.
+ */
+static vcf_err_t make_forget(struct json_object *mount, const char *runtime,
+			     const struct stat *st)
+{
+	const char *mountpoint = json_text(mount, "mountpoint");
+	char socket[PATH_MAX];
+	vcf_err_t err = keysctl_path(socket, sizeof(socket), runtime, mountpoint);
+
+	if (!err)
+		err = ask_to_forget(socket, st);
+	return err && mount_has_open(mount, st) ? -EBUSY : 0;
+}
+
+/* An image that a daemon has open, or whose key it does not give up. -EBUSY. */
 static vcf_err_t check_daemons(const char *runtime, int fd, const struct stat *st)
 {
 	struct json_object *all = NULL;
-	vcf_err_t err = check_nodes(fd);
+	vcf_err_t err = keep_closed(fd);
 
 	if (!err)
 		err = statusfile_read_all(&all, runtime);
 	if (err)
 		return err == -ENOENT ? 0 : err; /* no daemon ever ran here */
 	for (size_t i = 0; !err && i < json_object_array_length(all); i++)
-		if (mount_has_open(json_object_array_get_idx(all, i), st))
-			err = -EBUSY;
+		err = make_forget(json_object_array_get_idx(all, i), runtime, st);
 	json_object_put(all);
 	return err;
 }
@@ -300,7 +342,7 @@ static const char *refusal(vcf_err_t err)
 {
 	switch (err) {
 	case -EBUSY:
-		return "a daemon has it open, or still keeps its key; see vmcryptfs status";
+		return "a daemon has it open; see vmcryptfs status";
 	case -EWOULDBLOCK:
 		return "another command works on it";
 	case -EXDEV:

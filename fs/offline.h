@@ -48,7 +48,8 @@ void offline_fini(struct offline *o);
 
 /*
  * Opens a container and reads its header. change: to change it, which is refused while a daemon has
- * it open (-EBUSY); a damaged copy of its header is mended after it was unlocked. Says what is wrong.
+ * it open (-EBUSY); until offline_close() no daemon opens it, and none keeps its key. A damaged copy
+ * of its header is mended after it was unlocked. Says what is wrong.
  */
 NODISCARD vcf_err_t offline_open(struct offline_file *f, const char *command,
 				 const char *path, const char *runtime, bool change);

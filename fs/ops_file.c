@@ -123,6 +123,24 @@ static void leave_entry(struct server *sv, struct image_entry *e, const struct h
 		removal_finish(sv, deletion, open_unlinked(sv, h), data_off);
 }
 
+/*
+ * Against commands that work on the file, on this node, and on others where they share the folder: with
+ * the descriptor, which outlives this server.
+ */
+static vcf_err_t hold_open(struct server *sv, const struct node *n, int fd)
+{
+	char path[STATE_PATH_MAX];
+	vcf_err_t err;
+
+	if (sv->cfg->shared)
+		nodelock_no_readahead(fd);
+	err = nodelock_opened(fd);
+	if (err == -EBUSY && !state_path(sv->state, n, path))
+		log_info("%s: not opened: a command works on it", path);
+	/* Without such locks there are no other nodes, and commands go by what status says. */
+	return sv->cfg->shared || err == -EBUSY ? err : 0;
+}
+
 /* It is nobody else's from here on, and its image knows how large it is now. */
 static vcf_err_t settle_device(struct server *sv, struct node *n, struct image_entry *e)
 {
@@ -140,12 +158,6 @@ static vcf_err_t add_handle(struct server *sv, struct node *n, struct image_entr
 	struct stat st;
 	vcf_err_t err;
 
-	/* Before the look at its names: see removal_finish(). */
-	if (sv->cfg->shared)
-		nodelock_no_readahead(h->fd);
-	err = sv->cfg->shared ? nodelock_opened(h->fd) : 0;
-	if (err)
-		return err;
 	if (fstat(h->fd, &st) < 0)
 		return -errno;
 	err = imagetable_opened(sv->images, e, n->id, !n->device && st.st_nlink == 0,
@@ -176,9 +188,12 @@ static vcf_err_t open_image(struct server *sv, struct node *n, struct handle *h,
 		return err;
 	err = drain_may_open(sv, n, e);
 	if (!err)
-		err = imagetable_prepare(sv->images, e, n, IMAGE_NEED_OPEN);
-	if (!err)
 		err = open_image_fds(sv, n, fi->flags, h);
+	/* Before its header is read, and the look at its names: see removal_finish(). */
+	if (!err)
+		err = hold_open(sv, n, h->fd);
+	if (!err)
+		err = imagetable_prepare(sv->images, e, n, IMAGE_NEED_OPEN);
 	if (!err)
 		err = add_handle(sv, n, e, h, &fi->fh);
 	if (!err && !current_worker->resumed) /* else its key was asked for */
@@ -606,6 +621,14 @@ vcf_err_t ops_image_truncate(struct server *sv, struct node *n, struct image_ent
 
 	if (n->device)
 		return truncate_device(sv, n, plen);
+	if (!f) {
+		fd = node_reopen(sv, n, O_RDWR);
+		err = fd < 0 ? fd : hold_open(sv, n, fd);
+		if (err)
+			return err;
+		own.fd = fd;
+		f = &own;
+	}
 	/* An empty file needs no header to stay empty. */
 	err = imagetable_prepare(sv->images, e, n,
 				 plen ? IMAGE_NEED_HEADER : IMAGE_NEED_OPEN);
@@ -613,13 +636,6 @@ vcf_err_t ops_image_truncate(struct server *sv, struct node *n, struct image_ent
 		return err;
 	if (!e->image || (!sv->cfg->shared && image_size(e->image) == plen))
 		return touch(n);
-	if (!f) {
-		fd = node_reopen(sv, n, O_RDWR);
-		if (fd < 0)
-			return fd;
-		own.fd = fd;
-		f = &own;
-	}
 	err = image_truncate(e->image, f, &current_worker->io, plen);
 	return !err && sv->cfg->shared ? touch(n)
 				       : err; /* it may have been that already */
