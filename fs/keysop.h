@@ -13,6 +13,7 @@
  *                                             "service"}, and where it was a container's, "path",
  *                                             "header" (its first 32 KiB, base64) and "now"
  *   {"op":"reaped","receipts":[...]}          {"closed":N,"suspect":N,"unknown":N}
+ *   {"op":"rekey", ...}                       as rekeyer.h says
  *   {"op":"inventory"}                        the lines of an inventory (inventory.h)
  *
  * or {"error":TEXT,"code":EXIT-CODE}.
