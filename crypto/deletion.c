@@ -42,8 +42,9 @@ static void out_of_sight(struct journal *j, const struct deletion_config *cfg,
 				   time(NULL) + (time_t)cfg->delay_s);
 		return;
 	}
-	log_info("%s: deleted; its secret %s stays at %s (on-delete = keep)", e->path,
-		 e->key_id, e->service);
+	log_info("%s: has no use for its secret %s any more, which stays at %s "
+		 "(on-delete = keep)",
+		 e->path, e->key_id, e->service);
 	deletion_set_state(j, e, JOURNAL_CLOSED, 0);
 }
 
@@ -156,6 +157,18 @@ vcf_err_t deletion_restore(struct deletion_queue *q, uint64_t id)
 	if (q->busy_id == id)
 		return -EBUSY;
 	return journal_set(q->journal, id, JOURNAL_CLOSED, NULL, 0);
+}
+
+void deletion_hasten(struct deletion_queue *q, uint64_t id)
+{
+	SCOPED_LOCK(&q->lock);
+	struct journal_entry e;
+
+	if (journal_get(q->journal, id, &e) || e.state != JOURNAL_DESTROYING)
+		return;
+	deletion_set_state(q->journal, &e, JOURNAL_DESTROYING, time(NULL));
+	q->told = true;
+	pthread_cond_signal(&q->wake);
 }
 
 void deletion_set_policy(struct deletion_queue *q, bool keep, bool controller,

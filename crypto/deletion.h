@@ -105,7 +105,10 @@ void deletion_unlinked(struct deletion_queue *q, uint64_t id);
  * the in_use callback decides when the secret is due. Errors are logged.
  */
 void deletion_wipe(struct deletion_queue *q, uint64_t id, int fd, uint64_t data_off);
-/* The file is not there any more: nothing is left to wipe. Also of one that never came to be. */
+/*
+ * The file is not there any more: nothing is left to wipe. Also of one that never came to be, or that
+ * has another secret by now.
+ */
 void deletion_gone(struct deletion_queue *q, uint64_t id);
 
 /*
@@ -113,6 +116,9 @@ void deletion_gone(struct deletion_queue *q, uint64_t id);
  * is none; -EBUSY it is being destroyed just now.
  */
 NODISCARD vcf_err_t deletion_restore(struct deletion_queue *q, uint64_t id);
+
+/* An entry that waits for destroy is due now. */
+void deletion_hasten(struct deletion_queue *q, uint64_t id);
 
 /*
  * Another on-delete and destroy-delay: for what is deleted from now on. Entries keep the time at

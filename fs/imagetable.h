@@ -190,4 +190,9 @@ void imagetable_rekey_end(struct imagetable *t, struct image_entry *e);
  */
 void imagetable_finish(struct imagetable *t, struct image_entry *e, vcf_err_t err);
 
+/* Is the file the container of that uuid? By its inode number alone it may be another one. -errno. */
+NODISCARD vcf_err_t imagetable_compare_file(struct imagetable *t,
+					    const unsigned char uuid[UUID_LEN],
+					    const struct node *n, bool *same);
+
 #endif

@@ -25,9 +25,4 @@ struct imagetable {
 NODISCARD vcf_err_t imagetable_find_or_add(struct imagetable *t, const struct node *n,
 					   struct image_entry **out, bool *lingers);
 
-/* Is the file the container of that uuid? By its inode number alone it may be another one. -errno. */
-NODISCARD vcf_err_t imagetable_compare_file(struct imagetable *t,
-					    const unsigned char uuid[UUID_LEN],
-					    const struct node *n, bool *same);
-
 #endif

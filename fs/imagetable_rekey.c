@@ -29,7 +29,7 @@ static vcf_err_t claim(struct imagetable *t, struct image_entry *e,
 	SCOPED_LOCK(&t->lock);
 	SCOPED_LOCK(&e->state_lock);
 
-	if (e->state == IMAGE_BUSY)
+	if (e->state == IMAGE_BUSY || e->rekeying)
 		return -EAGAIN;
 	if (e->state == IMAGE_READY && !e->opens && memcmp(e->uuid, uuid, UUID_LEN) != 0)
 		return -ESTALE;

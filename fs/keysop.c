@@ -11,6 +11,7 @@
 #include "fs/inventory.h"
 #include "fs/jsonlines.h"
 #include "fs/keyset.h"
+#include "fs/rekeyer.h"
 #include "util/crashpoint.h"
 #include "util/log.h"
 #include "util/parse.h"
@@ -503,6 +504,16 @@ static struct json_object *op_forget(const struct keysop *k, struct json_object 
 	return o;
 }
 
+/* --- new secrets --- */
+
+static struct json_object *op_rekey(const struct keysop *k, struct json_object *request,
+				    const char *op)
+{
+	(void)op;
+	return k->sv ? rekeyer_ask(k->sv->rekey, request)
+		     : failure("nobody serves the mount", EXIT_NOT_FOUND);
+}
+
 /* --- all of them --- */
 
 static const struct {
@@ -513,6 +524,7 @@ static const struct {
 	{"pending", op_pending}, {"restore", op_decide}, {"drop", op_decide},
 	{"confirm", op_decide},	 {"queue", op_queue},	 {"reaped", op_reaped},
 	{"forget", op_forget},
+	{"rekey", op_rekey},
 };
 
 static struct json_object *run(const struct keysop *k, struct json_object *request)

@@ -14,6 +14,7 @@
  *                                             "header" (its first 32 KiB, base64) and "now"
  *   {"op":"reaped","receipts":[...]}          {"closed":N,"suspect":N,"unknown":N}
  *   {"op":"forget","dev":N,"ino":N}           {"forgotten":true}
+ *   {"op":"rekey", ...}                       as rekeyer.h says
  *   {"op":"inventory"}                        the lines of an inventory (inventory.h)
  *
  * or {"error":TEXT,"code":EXIT-CODE}.

@@ -33,6 +33,7 @@
 #include "fs/ops.h"
 #include "fs/proglock.h"
 #include "fs/promote.h"
+#include "fs/rekeyer.h"
 #include "fs/reload.h"
 #include "fs/takeover.h"
 #include "fs/turns.h"
@@ -220,6 +221,8 @@ static vcf_err_t start_tables(struct server *sv, const struct server_params *p)
 		err = deferred_new(&sv->deferred, sv, EXECUTORS, tick);
 	if (!err)
 		err = promote_new(&sv->promote, sv);
+	if (!err)
+		err = rekeyer_new(&sv->rekey, sv);
 	if (!err)
 		err = wipewait_new(&sv->wipes, sv);
 	if (err)
@@ -453,6 +456,8 @@ void server_free(struct server *sv)
 	free_workers(sv);
 	if (sv->promote)
 		promote_free(sv->promote);
+	if (sv->rekey)
+		rekeyer_free(sv->rekey);
 	if (sv->wipes)
 		wipewait_free(sv->wipes);
 	if (sv->images)

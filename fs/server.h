@@ -39,6 +39,7 @@ struct imagetable;
 struct image_entry;
 struct keyset;
 struct promoter;
+struct rekeyer;
 struct turn;
 struct turns;
 struct wipewait;
@@ -116,6 +117,7 @@ struct server {
 	const char *site_path;
 	struct journal *journal;
 	struct promoter *promote;
+	struct rekeyer *rekey;
 	struct deletion_queue
 		*deletions; /* of the default service; also by keyset_deletions() */
 	struct proglocks *proglocks; /* where other nodes are; else NULL */

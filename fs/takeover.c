@@ -538,9 +538,20 @@ static void finish_unlinked(struct server *sv, const struct journal_entry *e,
 		deletion_gone(keyset_deletions(sv, e->id), e->id);
 }
 
+/* Its header was changed: that must last before its old secret goes. */
+static vcf_err_t sync_changed(struct server *sv, int pathfd)
+{
+	auto_close int fd = pathfd < 0 ? -1 : node_reopen_fd(sv, pathfd, O_RDONLY);
+
+	if (pathfd < 0)
+		return 0;
+	return fd < 0 ? fd : fdatasync(fd) < 0 ? -errno : 0;
+}
+
 /*
- * Its unlink was under way; the request has been executed to its end by now. A container that is
- * not to be found is gone: the queue looks at the whole tree before it destroys anything.
+ * Its unlink was under way, which has been executed to its end by now, or it was about to have another
+ * secret. A container that is not to be found is gone: the queue looks at the whole tree before it
+ * destroys anything.
  */
 static void settle_deleting(struct server *sv, const struct journal_entry *e,
 			    struct node *n)
@@ -553,6 +564,8 @@ static void settle_deleting(struct server *sv, const struct journal_entry *e,
 		deletion_cancel(sv->deletions, e->id);
 		return;
 	}
+	if (sync_changed(sv, pathfd))
+		return; /* the next mount settles it */
 	deletion_unlinked(sv->deletions, e->id);
 	finish_unlinked(sv, e, n);
 }

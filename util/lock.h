@@ -26,6 +26,7 @@ enum lock_rank {
 	RANK_RANGE = 50,      /* (m) rangelock.lock: the list (a range is no mutex) */
 	RANK_STATE = 60,      /* (m) state.lock: nodes and handles */
 	RANK_PROMOTE = 65,    /* (m) promoter.lock: images that wait for a secret */
+	RANK_REKEYER = 65,    /* (m) rekeyer.lock: likewise, as an operator asked */
 	RANK_PROGLOCK = 66,   /* (m) proglocks.lock: programs' locks and who waits */
 	RANK_WIPEWAIT = 67,   /* (m) wipewait.lock: headers that cannot be wiped yet */
 	RANK_DEFERRED = 70,   /* (m) deferred.lock: parked requests, jobs */
