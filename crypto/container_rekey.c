@@ -203,31 +203,80 @@ static vcf_err_t keep_head(struct rekey *r)
 	return 0;
 }
 
-vcf_err_t container_rekey(struct rekey **out, struct container *c,
-			  const struct rekey_params *p, const char *name)
+static vcf_err_t new_rekey(struct rekey **out, struct container *c)
 {
-	auto_rekey struct rekey *r = NULL;
+	auto_rekey struct rekey *r = calloc(1, sizeof(*r));
 	vcf_err_t err;
 
-	if (!c->unlocked || uuid_is_null(p->uuid))
+	if (!c->unlocked)
 		return -EINVAL;
-	r = calloc(1, sizeof(*r));
 	if (!r)
 		return -ENOMEM;
 	r->c = c;
 	c->error[0] = '\0';
 	err = keep_head(r);
 	if (!err)
-		err = change(r, c, p);
+		*out = STEAL_PTR(&r);
+	return err;
+}
+
+/* The header in memory was changed, or err. */
+static vcf_err_t complete(struct rekey *r, struct container *c,
+			  const struct secret *secret, const char *name, vcf_err_t err)
+{
 	if (!err)
-		err = verify(c, p->secret, name);
+		err = verify(c, secret, name);
 	if (!err)
 		err = keep_pages(r, c);
-	if (err) {
-		log_err("%s: cannot make a header with another secret: %s %s", name,
-			strerror(-err), c->error);
+	if (err)
+		log_err("%s: cannot make another header: %s %s", name, strerror(-err),
+			c->error);
+	return err;
+}
+
+vcf_err_t container_rekey(struct rekey **out, struct container *c,
+			  const struct rekey_params *p, const char *name)
+{
+	auto_rekey struct rekey *r = NULL;
+	vcf_err_t err;
+
+	if (uuid_is_null(p->uuid))
+		return -EINVAL;
+	err = new_rekey(&r, c);
+	if (err)
 		return err;
-	}
-	*out = STEAL_PTR(&r);
-	return 0;
+	err = complete(r, c, p->secret, name, change(r, c, p));
+	if (!err)
+		*out = STEAL_PTR(&r);
+	return err;
+}
+
+static vcf_err_t change_holes(struct container *c, enum token_holes holes,
+			      const struct secret *secret)
+{
+	vcf_err_t err;
+
+	c->token.holes = holes;
+	err = token_mac(c->token.mac, &c->token, &c->subject, secret);
+	if (err)
+		return err;
+	if (c->subject.format != FORMAT_LUKS2)
+		return container_put_token_luks1(c);
+	err = remove_tokens(c);
+	return err ? err : container_put_token_luks2(c);
+}
+
+vcf_err_t container_set_holes(struct rekey **out, struct container *c,
+			      enum token_holes holes, const struct secret *secret,
+			      const char *name)
+{
+	auto_rekey struct rekey *r = NULL;
+	vcf_err_t err = new_rekey(&r, c);
+
+	if (err)
+		return err;
+	err = complete(r, c, secret, name, change_holes(c, holes, secret));
+	if (!err)
+		*out = STEAL_PTR(&r);
+	return err;
 }

@@ -16,7 +16,7 @@ struct rekey_area {
 struct rekey {
 	const struct container *c;
 	unsigned char *old_head; /* the file's first rekey_head_len() bytes */
-	struct rekey_area old_area, new_area;
+	struct rekey_area old_area, new_area; /* of length 0: the key slot stays */
 	unsigned char
 		*kept; /* LUKS1: the bytes of kept_area (luks1_pages.h); else NULL */
 	struct rekey_area kept_area;
