@@ -38,6 +38,7 @@ int cmd_top(int argc, char **argv);
 int cmd_upgrade(int argc, char **argv);
 int cmd_upgrade_probe(int argc, char **argv); /* for a keeper; not in the table */
 int cmd_info(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
 int cmd_adopt(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
 int cmd_check_config(int argc, char **argv);
@@ -151,6 +152,22 @@ int cmd_help(int argc, char **argv);
 	"  -c, -o  with a configuration, or with -o file.directory=DIR, the secret is\n" \
 	"          fetched and the header's MAC checked\n"                               \
 	"  -r      the mounts' runtime-directory, if not /run/vmcryptfs"
+#define CMD_VERIFY_USAGE                                                                 \
+	"[--full] [--parallel N] [--json] -c CONFIG\n"                                   \
+	"       [-o section.key=value]... (--all | FILE...)"
+#define CMD_VERIFY_HELP                                                                    \
+	"Says whether images are sound, by either name, also while they are in use.\n"     \
+	"Nothing is changed, nobody is kept out. Of each: the header, both its copies,\n"  \
+	"is one that this program writes; its secret is at the key service, opens the\n"   \
+	"key slot and has made the MAC; the volume key is the right one; the size and\n"   \
+	"the bytes that only tell it are in order. What is wrong is named, with the way\n" \
+	"out; the exit code is that of the first such file.\n"                             \
+	"  --all       the images of the backing folder, and the devices\n"                \
+	"  --full      also read all data, from the disk: finds what cannot be read.\n"    \
+	"              What is read proves nothing: AES-XTS has no checksum\n"             \
+	"  --parallel  so many files at a time\n"                                          \
+	"  --json      one object a file on standard output: path, result, faults\n"       \
+	"  -c, -o      the mount's configuration"
 #define CMD_ADOPT_USAGE "--reclone -c CONFIG [-o section.key=value]... [-r DIR] FILE..."
 #define CMD_ADOPT_HELP                                                                   \
 	"Makes containers that were copied below the mount images of their own.\n"       \
