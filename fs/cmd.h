@@ -39,6 +39,7 @@ int cmd_upgrade(int argc, char **argv);
 int cmd_upgrade_probe(int argc, char **argv); /* for a keeper; not in the table */
 int cmd_info(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
+int cmd_repair(int argc, char **argv);
 int cmd_adopt(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
 int cmd_check_config(int argc, char **argv);
@@ -168,6 +169,21 @@ int cmd_help(int argc, char **argv);
 	"  --parallel  so many files at a time\n"                                          \
 	"  --json      one object a file on standard output: path, result, faults\n"       \
 	"  -c, -o      the mount's configuration"
+#define CMD_REPAIR_USAGE                                                                 \
+	"[--dry-run] [--parallel N] [--json] -c CONFIG\n"                                \
+	"       [-o section.key=value]... [-r DIR] FILE..."
+#define CMD_REPAIR_HELP                                                                   \
+	"Mends what can be mended of images that nobody has open.\n"                      \
+	"That is a damaged copy of a header, the torn first page of LUKS1, remains of\n"  \
+	"old key slots, and files whose size says nothing because they were cut. Their\n" \
+	"secrets must open them: what is written is proven. Bytes of data that go are\n"  \
+	"kept in the state directory, and the file is named. What cannot be mended is\n"  \
+	"refused, with what may help.\n"                                                  \
+	"  --dry-run   say what would be done\n"                                          \
+	"  --parallel  so many files at a time\n"                                         \
+	"  --json      one object a file on standard output\n"                            \
+	"  -c, -o      the mount's configuration\n"                                       \
+	"  -r          the mounts' runtime-directory, if not the configuration's"
 #define CMD_ADOPT_USAGE "--reclone -c CONFIG [-o section.key=value]... [-r DIR] FILE..."
 #define CMD_ADOPT_HELP                                                                   \
 	"Makes containers that were copied below the mount images of their own.\n"       \

@@ -290,7 +290,7 @@ static vcf_err_t check_daemons(const char *runtime, int fd, const struct stat *s
 	return err;
 }
 
-static const char *refusal(vcf_err_t err)
+const char *offline_refusal(vcf_err_t err)
 {
 	switch (err) {
 	case -EBUSY:
@@ -315,7 +315,6 @@ static vcf_err_t open_file(struct offline_file *f, const char *path, const char 
 {
 	char mp[PATH_MAX];
 	struct stat st;
-	bool mended = false;
 	vcf_err_t err;
 
 	if (!realpath(path, f->path))
@@ -338,20 +337,32 @@ static vcf_err_t open_file(struct offline_file *f, const char *path, const char 
 	err = change ? check_daemons(runtime, f->fd, &st) : 0;
 	nodelock_begin(f->fd);
 	nodelock_look_anew(f->fd);
-	if (!err)
-		err = container_load(&f->c, f->fd, f->path, &mended);
+	return err;
+}
+
+vcf_err_t offline_claim(struct offline_file *f, const char *path, const char *runtime,
+			bool change)
+{
+	vcf_err_t err;
+
+	*f = (struct offline_file){.fd = -1};
+	err = open_file(f, path, runtime, change);
+	if (err)
+		offline_close(f);
 	return err;
 }
 
 vcf_err_t offline_open(struct offline_file *f, const char *command, const char *path,
 		       const char *runtime, bool change)
 {
-	vcf_err_t err;
+	vcf_err_t err = offline_claim(f, path, runtime, change);
+	bool mended;
 
-	*f = (struct offline_file){.fd = -1};
-	err = open_file(f, path, runtime, change);
+	if (!err)
+		err = container_load(&f->c, f->fd, f->path, &mended);
 	if (err) {
-		fprintf(stderr, "vmcryptfs %s: %s: %s\n", command, path, refusal(err));
+		fprintf(stderr, "vmcryptfs %s: %s: %s\n", command, path,
+			offline_refusal(err));
 		offline_close(f);
 	}
 	return err;
@@ -588,7 +599,7 @@ vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
 			o->command, f->path);
 	if (err)
 		fprintf(stderr, "vmcryptfs %s: %s: %s%s\n", o->command, f->path,
-			err == -EBUSY ? refusal(err) : strerror(-err),
+			err == -EBUSY ? offline_refusal(err) : strerror(-err),
 			outcome == REKEY_OLD ? "; it is as it was"
 			: outcome == REKEY_NEW
 				? "; the next open completes the change"
