@@ -40,6 +40,7 @@ int cmd_upgrade_probe(int argc, char **argv); /* for a keeper; not in the table 
 int cmd_info(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_repair(int argc, char **argv);
+int cmd_header(int argc, char **argv);
 int cmd_adopt(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
 int cmd_check_config(int argc, char **argv);
@@ -184,6 +185,24 @@ int cmd_help(int argc, char **argv);
 	"  --json      one object a file on standard output\n"                            \
 	"  -c, -o      the mount's configuration\n"                                       \
 	"  -r          the mounts' runtime-directory, if not the configuration's"
+#define CMD_HEADER_USAGE                                                                 \
+	"backup -c CONFIG [-o section.key=value]... [--json]\n"                          \
+	"       --output NEW FILE | restore -c CONFIG [-o section.key=value]...\n"       \
+	"       [--json] [-r DIR] [--force-with-uuid UUID] SAVED FILE"
+#define CMD_HEADER_HELP                                                                    \
+	"Saves what an image cannot be opened without, and puts it back.\n"                \
+	"What is saved is encrypted by the image's secret, which stays at the key\n"       \
+	"service; with that secret it opens the image, so save it anew after the secret\n" \
+	"was changed, and throw the old one away. restore is for an image that nobody\n"   \
+	"has open and whose header does not open it any more: if that opens, or the\n"     \
+	"saved one does not or is of another volume key, nothing is written.\n"            \
+	"  --output           the new file; also while the image is in use\n"              \
+	"  --force-with-uuid  the header is gone and the data does not tell: the uuid,\n"  \
+	"                     which is the saved one's, answers for it; what is\n"         \
+	"                     overwritten is kept in the state directory\n"                \
+	"  --json             the outcome as an object\n"                                  \
+	"  -c, -o             the mount's configuration\n"                                 \
+	"  -r                 the mounts' runtime-directory, if not the configuration's"
 #define CMD_ADOPT_USAGE "--reclone -c CONFIG [-o section.key=value]... [-r DIR] FILE..."
 #define CMD_ADOPT_HELP                                                                   \
 	"Makes containers that were copied below the mount images of their own.\n"       \
