@@ -252,6 +252,15 @@ vcf_err_t container_mac_check(const struct container *c, const struct secret *se
 	return token_mac_check(&c->token, &c->subject, secret);
 }
 
+bool container_has_key_of(const struct container *c, const struct container *other)
+{
+	unsigned char kcv[KCV_LEN];
+
+	return c->unlocked &&
+	       keytable_kcv(kcv, c->keys->volume_key, other->subject.uuid) == 0 &&
+	       memcmp(kcv, other->token.kcv, KCV_LEN) == 0;
+}
+
 const struct token *container_token(const struct container *c)
 {
 	return &c->token;

@@ -31,6 +31,7 @@ enum {
 	CONTAINER_DATA_OFF = 2 * 1024 * 1024, /* of containers that we make */
 	CONTAINER_PEEK_LEN =
 		32 * 1024, /* both LUKS2 metadata copies; enough for a MAC check */
+	CONTAINER_WHY_LEN = 192,
 };
 
 struct container;
@@ -98,6 +99,10 @@ NODISCARD vcf_err_t container_load(struct container **out, int fd, const char *n
 				   bool *mended);
 NODISCARD vcf_err_t container_write_mended(const struct container *c, int fd);
 
+/* The same, with the reason of -EBADMSG in `why` instead of the log; "" with other errors. */
+NODISCARD vcf_err_t container_load_why(struct container **out, int fd,
+				       char why[CONTAINER_WHY_LEN], bool *mended);
+
 /*
  * The same from a saved header of CONTAINER_PEEK_LEN bytes (else -EINVAL): enough for
  * container_mac_check(), not for container_unlock().
@@ -123,6 +128,26 @@ NODISCARD vcf_err_t container_unlock(struct container *c, const struct secret *s
 void container_drop_header(struct container *c);
 NODISCARD vcf_err_t container_unlock_file(struct container *c, int fd,
 					  const struct secret *secret, const char *name);
+
+/* Is its volume key the one that the other, which need not be unlocked, names? c is unlocked. */
+bool container_has_key_of(const struct container *c, const struct container *other);
+
+/*
+ * The loaded header as a file of its own (O_RDWR, empty): data_off bytes, holes where they are zero;
+ * durable.
+ */
+NODISCARD vcf_err_t container_write_backup(const struct container *c, int fd);
+
+/*
+ * Puts the header in place of whatever the first data_off bytes of a file (O_RDWR, at least so long)
+ * are, which do not open it:
+ *
+ *   what follows the metadata | fdatasync | LUKS2: second copy | fdatasync | first copy or page
+ *   | fdatasync | holes where it is zero
+ *
+ * So the file opens with nothing, or with this header; a run that was cut short is done again.
+ */
+NODISCARD vcf_err_t container_write_restored(const struct container *c, int fd);
 
 /* Checks the MAC alone, without a keyslot: is `secret` the one this header was made with?
  */

@@ -13,6 +13,7 @@
  * Transfers are of whole pages, so that no page of ours is written in two pieces.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -260,5 +261,62 @@ vcf_err_t container_write_mended(const struct container *c, int fd)
 	if (!err)
 		err = write_copy(c, fd, 0, LUKS2_HDR_LEN);
 	CRASHPOINT("mend-done");
+	return err;
+}
+
+/*
+ * Backups
+ */
+
+vcf_err_t container_write_backup(const struct container *c, int fd)
+{
+	size_t end = (size_t)c->subject.data_off;
+	vcf_err_t err = ftruncate(fd, (off_t)end) < 0 ? -errno : 0;
+
+	if (!err)
+		err = write_pages(c, fd, 0, end);
+	if (!err && fsync(fd) < 0)
+		err = -errno;
+	return err;
+}
+
+static vcf_err_t put_range(const struct container *c, int fd, size_t off, size_t end)
+{
+	vcf_err_t err = io_pwrite_full(fd, c->hdr + off, end - off, (off_t)off);
+
+	return err ? err : sync_data(fd);
+}
+
+/* They were written as zeros, over old key slots, too; best effort. */
+static void punch_zeros(const struct container *c, int fd, size_t off, size_t end)
+{
+	while (off < end) {
+		size_t to = off;
+
+		while (to < end && io_is_zero(c->hdr + to, PAGE_LEN))
+			to += PAGE_LEN;
+		if (to > off && fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					  (off_t)off, (off_t)(to - off)) < 0)
+			return;
+		off = to > off ? to : off + PAGE_LEN;
+	}
+}
+
+vcf_err_t container_write_restored(const struct container *c, int fd)
+{
+	bool luks2 = c->subject.format == FORMAT_LUKS2;
+	size_t body = luks2 ? LUKS2_KEYSLOTS_OFF : LUKS1_TOKEN_END;
+	size_t end = (size_t)c->subject.data_off;
+	vcf_err_t err = put_range(c, fd, body, end);
+
+	CRASHPOINT("restore-body");
+	if (!err && luks2)
+		err = put_range(c, fd, LUKS2_HDR_LEN, body);
+	CRASHPOINT("restore-second");
+	if (!err)
+		err = put_range(c, fd, 0, luks2 ? LUKS2_HDR_LEN : body);
+	CRASHPOINT("restore-first");
+	if (!err)
+		punch_zeros(c, fd, body, end);
 	return err;
 }

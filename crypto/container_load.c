@@ -3,6 +3,7 @@
  * Loading: size peek, copy into the memfd, libcryptsetup's own checks, allow-list, token.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -12,8 +13,25 @@
 #include "util/io.h"
 #include "util/log.h"
 
+/* Why a header is refused; "": errno says it all. */
+struct refusal {
+	char text[CONTAINER_WHY_LEN];
+};
+
+static vcf_err_t refuse(struct refusal *why, const char *text)
+{
+	snprintf(why->text, sizeof(why->text), "%s", text);
+	return -EBADMSG;
+}
+
+static void log_refusal(const char *name, const struct refusal *why)
+{
+	if (name && *why->text)
+		log_err("%s: %s", name, why->text);
+}
+
 /* What a peek that found no container means to one who wants to open it. */
-static vcf_err_t refuse_kind(const struct peek *peek, const char *name)
+static vcf_err_t refuse_kind(const struct peek *peek, struct refusal *why)
 {
 	switch (peek->kind) {
 	case PEEK_CONTAINER:
@@ -25,9 +43,7 @@ static vcf_err_t refuse_kind(const struct peek *peek, const char *name)
 	case PEEK_DAMAGED:
 		break;
 	}
-	if (name)
-		log_err("%s: the LUKS header is damaged or of an unknown form", name);
-	return -EBADMSG;
+	return refuse(why, "the LUKS header is damaged or of an unknown form");
 }
 
 static vcf_err_t new_from_peek(struct container **out, const struct peek *peek)
@@ -67,7 +83,7 @@ static bool mend(struct container *c)
 		       : luks1_mend(c->hdr, c->subject.data_off);
 }
 
-vcf_err_t container_check(struct container *c, const char *name, bool *mended)
+static vcf_err_t check(struct container *c, struct refusal *refusal, bool *mended)
 {
 	bool changed = mend(c);
 	vcf_err_t err = container_attach(c);
@@ -77,8 +93,7 @@ vcf_err_t container_check(struct container *c, const char *name, bool *mended)
 		return err;
 	why = judge(c);
 	if (why) {
-		if (name)
-			log_err("%s: header refused: %s", name, why);
+		snprintf(refusal->text, sizeof(refusal->text), "header refused: %s", why);
 		return -EBADMSG;
 	}
 	if (mended)
@@ -86,7 +101,16 @@ vcf_err_t container_check(struct container *c, const char *name, bool *mended)
 	return 0;
 }
 
-vcf_err_t container_load(struct container **out, int fd, const char *name, bool *mended)
+vcf_err_t container_check(struct container *c, const char *name, bool *mended)
+{
+	struct refusal why = {""};
+	vcf_err_t err = check(c, &why, mended);
+
+	log_refusal(name, &why);
+	return err;
+}
+
+static vcf_err_t load(struct container **out, int fd, struct refusal *why, bool *mended)
 {
 	auto_container struct container *c = NULL;
 	struct peek peek;
@@ -96,29 +120,46 @@ vcf_err_t container_load(struct container **out, int fd, const char *name, bool 
 	if (!err)
 		err = size_peek_fd(&peek, fd, io_is_device(fd) ? 0 : size);
 	if (!err)
-		err = refuse_kind(&peek, name);
+		err = refuse_kind(&peek, why);
 	if (err)
 		return err;
-	if (size < peek.data_off) {
-		if (name)
-			log_err("%s: the file ends inside its header", name);
-		return -EBADMSG;
-	}
+	if (size < peek.data_off)
+		return refuse(why, "the file ends inside its header");
 	err = new_from_peek(&c, &peek);
 	if (!err)
 		err = container_read_header(c, fd);
 	if (!err)
-		err = container_check(c, name, mended);
+		err = check(c, why, mended);
 	if (err)
 		return err;
 	*out = STEAL_PTR(&c);
 	return 0;
 }
 
+vcf_err_t container_load(struct container **out, int fd, const char *name, bool *mended)
+{
+	struct refusal why = {""};
+	vcf_err_t err = load(out, fd, &why, mended);
+
+	log_refusal(name, &why);
+	return err;
+}
+
+vcf_err_t container_load_why(struct container **out, int fd, char why[CONTAINER_WHY_LEN],
+			     bool *mended)
+{
+	struct refusal refusal = {""};
+	vcf_err_t err = load(out, fd, &refusal, mended);
+
+	memcpy(why, refusal.text, sizeof(refusal.text));
+	return err;
+}
+
 vcf_err_t container_load_saved(struct container **out, const void *hdr, size_t len,
 			       const char *name)
 {
 	auto_container struct container *c = NULL;
+	struct refusal why = {""};
 	struct peek peek;
 	vcf_err_t err;
 
@@ -126,7 +167,8 @@ vcf_err_t container_load_saved(struct container **out, const void *hdr, size_t l
 		return -EINVAL;
 	/* The file's size is not known any more: large enough not to look unfinished. */
 	size_peek(&peek, hdr, len, UINT64_MAX);
-	err = refuse_kind(&peek, name);
+	err = refuse_kind(&peek, &why);
+	log_refusal(name, &why);
 	if (!err)
 		err = new_from_peek(&c, &peek);
 	if (err)

@@ -213,37 +213,87 @@ static vcf_err_t keep_head(struct rekey *r)
 	return 0;
 }
 
-vcf_err_t rekey_make(struct rekey **out, struct container *c,
-		     const struct rekey_params *p, rekey_change_fn *fn, const char *name)
+static vcf_err_t new_rekey(struct rekey **out, struct container *c)
 {
-	auto_rekey struct rekey *r = NULL;
+	auto_rekey struct rekey *r = calloc(1, sizeof(*r));
 	vcf_err_t err;
 
-	if (!c->unlocked || uuid_is_null(p->uuid))
+	if (!c->unlocked)
 		return -EINVAL;
-	r = calloc(1, sizeof(*r));
 	if (!r)
 		return -ENOMEM;
 	r->c = c;
 	c->error[0] = '\0';
 	err = keep_head(r);
 	if (!err)
-		err = fn(r, c, p);
+		*out = STEAL_PTR(&r);
+	return err;
+}
+
+/* The header in memory was changed, or err. */
+static vcf_err_t complete(struct rekey *r, struct container *c,
+			  const struct secret *secret, const char *name, vcf_err_t err)
+{
 	if (!err)
-		err = verify(c, p->secret, name);
+		err = verify(c, secret, name);
 	if (!err)
 		err = keep_pages(r, c);
-	if (err) {
-		log_err("%s: cannot make a header with another secret: %s %s", name,
-			strerror(-err), c->error);
+	if (err)
+		log_err("%s: cannot make another header: %s %s", name, strerror(-err),
+			c->error);
+	return err;
+}
+
+vcf_err_t rekey_make(struct rekey **out, struct container *c,
+		     const struct rekey_params *p, rekey_change_fn *fn, const char *name)
+{
+	auto_rekey struct rekey *r = NULL;
+	vcf_err_t err;
+
+	if (uuid_is_null(p->uuid))
+		return -EINVAL;
+	err = new_rekey(&r, c);
+	if (err)
 		return err;
-	}
-	*out = STEAL_PTR(&r);
-	return 0;
+	err = complete(r, c, p->secret, name, fn(r, c, p));
+	if (!err)
+		*out = STEAL_PTR(&r);
+	return err;
 }
 
 vcf_err_t container_rekey(struct rekey **out, struct container *c,
 			  const struct rekey_params *p, const char *name)
 {
 	return rekey_make(out, c, p, change, name);
+}
+
+static vcf_err_t change_holes(struct rekey *r, struct container *c,
+			      enum token_holes holes, const struct secret *secret)
+{
+	vcf_err_t err = find_kept(r, c);
+
+	c->token.holes = holes;
+	if (!err)
+		err = token_mac(c->token.mac, &c->token, &c->subject, secret);
+	if (err)
+		return err;
+	if (c->subject.format != FORMAT_LUKS2)
+		return container_put_token_luks1(c);
+	err = remove_tokens(c);
+	return err ? err : container_put_token_luks2(c);
+}
+
+vcf_err_t container_set_holes(struct rekey **out, struct container *c,
+			      enum token_holes holes, const struct secret *secret,
+			      const char *name)
+{
+	auto_rekey struct rekey *r = NULL;
+	vcf_err_t err = new_rekey(&r, c);
+
+	if (err)
+		return err;
+	err = complete(r, c, secret, name, change_holes(r, c, holes, secret));
+	if (!err)
+		*out = STEAL_PTR(&r);
+	return err;
 }

@@ -58,6 +58,15 @@ NODISCARD vcf_err_t container_rekey(struct rekey **out, struct container *c,
 				    const struct rekey_params *p, const char *name);
 void container_rekey_free(struct rekey *r);
 
+/*
+ * The same way for another value of the token's `holes`; secret, uuid, generation and key slot stay, so
+ * that there is nothing to note, and each crash leaves the old token or the new one.
+ * -EINVAL not unlocked; else as container_rekey().
+ */
+NODISCARD vcf_err_t container_set_holes(struct rekey **out, struct container *c,
+					enum token_holes holes,
+					const struct secret *secret, const char *name);
+
 /* Whose secret opens the file now. */
 enum rekey_outcome {
 	REKEY_OLD,   /* the old one; nothing of the new header is in the file */

@@ -17,8 +17,8 @@ struct rekey {
 	const struct container *c;
 	unsigned char *old_head; /* the file's first rekey_head_len() bytes */
 	struct rekey_area
-		old_area; /* of no length: container_wipe_unused() comes later */
-	struct rekey_area new_area;
+		old_area; /* of length 0: none, or container_wipe_unused() comes later */
+	struct rekey_area new_area; /* of length 0: the key slot stays */
 	unsigned char
 		*kept; /* LUKS1: the bytes of kept_area (luks1_pages.h); else NULL */
 	struct rekey_area kept_area;

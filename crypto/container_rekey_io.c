@@ -40,9 +40,9 @@ static void file_punch(void *arg, uint64_t off, uint64_t len)
 static vcf_err_t put(const struct rekey *r, const struct rekey_io *io, uint64_t off,
 		     size_t len)
 {
-	vcf_err_t err = io->write(io->arg, r->c->hdr + off, len, off);
+	vcf_err_t err = len ? io->write(io->arg, r->c->hdr + off, len, off) : 0;
 
-	return err ? err : io->sync(io->arg);
+	return err || !len ? err : io->sync(io->arg);
 }
 
 /* What mends the only page of LUKS1, should the power fail while it is written. */
@@ -88,9 +88,11 @@ static vcf_err_t switch_over(const struct rekey *r, const struct rekey_io *io,
 /* Random bytes first, where the medium may keep what a hole only unlinks; then a hole. */
 static vcf_err_t wipe_area(const struct rekey_io *io, uint64_t off, uint64_t len)
 {
-	auto_free unsigned char *noise = malloc(len);
+	auto_free unsigned char *noise = len ? malloc(len) : NULL;
 	vcf_err_t err;
 
+	if (!len)
+		return 0;
 	if (!noise)
 		return -ENOMEM;
 	secret_random(noise, len);

@@ -114,18 +114,36 @@ static void copy_over(unsigned char *buf, int from)
 		memcpy(dst, &hdr, sizeof(hdr));
 }
 
-bool luks2_mend(unsigned char *buf)
+/* All but what is each copy's own: the rest of the binary part is padding, or no business of ours. */
+static bool same_content(const unsigned char *buf)
+{
+	return memcmp(buf + LUKS2_BIN_LEN, buf + LUKS2_HDR_LEN + LUKS2_BIN_LEN,
+		      LUKS2_HDR_LEN - LUKS2_BIN_LEN) == 0;
+}
+
+int luks2_stale(const unsigned char *buf, bool *good)
 {
 	const size_t len = LUKS2_KEYSLOTS_OFF;
 	int from = luks2_newest(buf, len);
-	uint64_t seqid[2];
+	uint64_t seqid[2] = {0, 0};
 
+	*good = false;
 	if (from < 0)
+		return -1;
+	*good = copy_plausible(buf, len, !from, &seqid[!from]) && csum_good(buf, !from);
+	if (*good && copy_plausible(buf, len, from, &seqid[from]) &&
+	    seqid[0] == seqid[1] && same_content(buf))
+		return -1;
+	return !from;
+}
+
+bool luks2_mend(unsigned char *buf)
+{
+	bool good;
+	int stale = luks2_stale(buf, &good);
+
+	if (stale < 0)
 		return false;
-	if (copy_plausible(buf, len, from, &seqid[from]) &&
-	    copy_plausible(buf, len, !from, &seqid[!from]) && seqid[0] == seqid[1] &&
-	    csum_good(buf, !from))
-		return false;
-	copy_over(buf, from);
+	copy_over(buf, !stale);
 	return true;
 }

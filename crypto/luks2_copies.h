@@ -23,6 +23,13 @@ int luks2_newest(const unsigned char *buf, size_t len);
 bool luks2_second_is_newer(const unsigned char *buf);
 
 /*
+ * Which of the 2 * 16 KiB at buf does not say what the copy that counts says: 0 or 1; -1: none, or no
+ * copy is good. *good: it is a good one all the same, from before the last change (or after another
+ * one's).
+ */
+int luks2_stale(const unsigned char *buf, bool *good);
+
+/*
  * Makes both of the 2 * 16 KiB at buf say what the copy that counts says.
  * Returns true if that changed the other one; false too if no copy is good.
  */

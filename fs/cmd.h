@@ -38,6 +38,9 @@ int cmd_top(int argc, char **argv);
 int cmd_upgrade(int argc, char **argv);
 int cmd_upgrade_probe(int argc, char **argv); /* for a keeper; not in the table */
 int cmd_info(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
+int cmd_repair(int argc, char **argv);
+int cmd_header(int argc, char **argv);
 int cmd_adopt(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
 int cmd_check_config(int argc, char **argv);
@@ -151,6 +154,55 @@ int cmd_help(int argc, char **argv);
 	"  -c, -o  with a configuration, or with -o file.directory=DIR, the secret is\n" \
 	"          fetched and the header's MAC checked\n"                               \
 	"  -r      the mounts' runtime-directory, if not /run/vmcryptfs"
+#define CMD_VERIFY_USAGE                                                                 \
+	"[--full] [--parallel N] [--json] -c CONFIG\n"                                   \
+	"       [-o section.key=value]... (--all | FILE...)"
+#define CMD_VERIFY_HELP                                                                    \
+	"Says whether images are sound, by either name, also while they are in use.\n"     \
+	"Nothing is changed, nobody is kept out. Of each: the header, both its copies,\n"  \
+	"is one that this program writes; its secret is at the key service, opens the\n"   \
+	"key slot and has made the MAC; the volume key is the right one; the size and\n"   \
+	"the bytes that only tell it are in order. What is wrong is named, with the way\n" \
+	"out; the exit code is that of the first such file.\n"                             \
+	"  --all       the images of the backing folder, and the devices\n"                \
+	"  --full      also read all data, from the disk: finds what cannot be read.\n"    \
+	"              What is read proves nothing: AES-XTS has no checksum\n"             \
+	"  --parallel  so many files at a time\n"                                          \
+	"  --json      one object a file on standard output: path, result, faults\n"       \
+	"  -c, -o      the mount's configuration"
+#define CMD_REPAIR_USAGE                                                                 \
+	"[--dry-run] [--parallel N] [--json] -c CONFIG\n"                                \
+	"       [-o section.key=value]... [-r DIR] FILE..."
+#define CMD_REPAIR_HELP                                                                   \
+	"Mends what can be mended of images that nobody has open.\n"                      \
+	"That is a damaged copy of a header, the torn first page of LUKS1, remains of\n"  \
+	"old key slots, and files whose size says nothing because they were cut. Their\n" \
+	"secrets must open them: what is written is proven. Bytes of data that go are\n"  \
+	"kept in the state directory, and the file is named. What cannot be mended is\n"  \
+	"refused, with what may help.\n"                                                  \
+	"  --dry-run   say what would be done\n"                                          \
+	"  --parallel  so many files at a time\n"                                         \
+	"  --json      one object a file on standard output\n"                            \
+	"  -c, -o      the mount's configuration\n"                                       \
+	"  -r          the mounts' runtime-directory, if not the configuration's"
+#define CMD_HEADER_USAGE                                                                 \
+	"backup -c CONFIG [-o section.key=value]... [--json]\n"                          \
+	"       --output NEW FILE | restore -c CONFIG [-o section.key=value]...\n"       \
+	"       [--json] [-r DIR] [--force-with-uuid UUID] SAVED FILE"
+#define CMD_HEADER_HELP                                                                    \
+	"Saves what an image cannot be opened without, and puts it back.\n"                \
+	"What is saved is encrypted by the image's secret, which stays at the key\n"       \
+	"service; with that secret it opens the image, so save it anew after the secret\n" \
+	"was changed, and throw the old one away. restore is for an image that nobody\n"   \
+	"has open and whose header does not open it any more: if that opens, or the\n"     \
+	"saved one does not or is of another volume key, nothing is written.\n"            \
+	"  --output           the new file; also while the image is in use\n"              \
+	"  --force-with-uuid  the header is gone and the data does not tell: the uuid,\n"  \
+	"                     which is the saved one's, answers for it; what is\n"         \
+	"                     overwritten is kept in the state directory\n"                \
+	"  --json             the outcome as an object\n"                                  \
+	"  -c, -o             the mount's configuration\n"                                 \
+	"  -r                 the mounts' runtime-directory, if not the configuration's"
 #define CMD_ADOPT_USAGE                                                                  \
 	"--reclone -c CONFIG [-o section.key=value]... [-r DIR] FILE... |\n"             \
 	"       --key-id ID [--service NAME] [--holes none|zero] -c CONFIG\n"            \

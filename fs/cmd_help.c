@@ -37,7 +37,7 @@ static void list_commands(void)
 {
 	printf("vmcryptfs %s\n\nusage: vmcryptfs COMMAND [ARGUMENT]...\n\n", VCF_VERSION);
 	for (const struct command *c = commands; c->name; c++)
-		printf("  %-13s %.*s\n", c->name, summary_len(c->help), c->help);
+		printf("  %-15s %.*s\n", c->name, summary_len(c->help), c->help);
 	fputs("\nvmcryptfs help COMMAND explains one; vmcryptfs help config explains all "
 	      "options of\nthe configuration.\n\n"
 	      "Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 not mounted or "

@@ -338,7 +338,7 @@ static vcf_err_t check_daemons(const char *runtime, int fd, const struct stat *s
 	return err;
 }
 
-static const char *refusal(vcf_err_t err)
+const char *offline_refusal(vcf_err_t err)
 {
 	switch (err) {
 	case -EBUSY:
@@ -388,6 +388,18 @@ static vcf_err_t open_file(struct offline_file *f, const char *path, const char 
 	return err;
 }
 
+vcf_err_t offline_claim(struct offline_file *f, const char *path, const char *runtime,
+			bool change)
+{
+	vcf_err_t err;
+
+	*f = (struct offline_file){.fd = -1};
+	err = open_file(f, path, runtime, change);
+	if (err)
+		offline_close(f);
+	return err;
+}
+
 static vcf_err_t load_ours(struct offline_file *f, const char **why)
 {
 	bool mended = false;
@@ -408,15 +420,13 @@ static vcf_err_t open_and_load(struct offline_file *f, const char *command,
 						 const char **why))
 {
 	const char *why = NULL;
-	vcf_err_t err;
+	vcf_err_t err = offline_claim(f, path, runtime, change);
 
-	*f = (struct offline_file){.fd = -1};
-	err = open_file(f, path, runtime, change);
 	if (!err)
 		err = load(f, &why);
 	if (err) {
 		fprintf(stderr, "vmcryptfs %s: %s: %s\n", command, path,
-			why ? why : refusal(err));
+			why ? why : offline_refusal(err));
 		offline_close(f);
 	}
 	return err;
@@ -711,7 +721,7 @@ static vcf_err_t change_secret(struct offline *o, struct offline_file *f,
 			o->command, f->path);
 	if (err)
 		fprintf(stderr, "vmcryptfs %s: %s: %s%s\n", o->command, f->path,
-			err == -EBUSY ? refusal(err) : strerror(-err),
+			err == -EBUSY ? offline_refusal(err) : strerror(-err),
 			outcome == REKEY_OLD ? "; it is as it was"
 			: outcome == REKEY_NEW
 				? "; the next open completes the change"

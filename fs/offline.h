@@ -47,6 +47,14 @@ NODISCARD int offline_init(struct offline *o, const char *command,
 void offline_fini(struct offline *o);
 
 /*
+ * Opens a file without looking at what it is (f->c stays NULL); change: as offline_open(). Says
+ * nothing: offline_refusal() has the words.
+ */
+NODISCARD vcf_err_t offline_claim(struct offline_file *f, const char *path,
+				  const char *runtime, bool change);
+const char *offline_refusal(vcf_err_t err);
+
+/*
  * Opens a container and reads its header. change: to change it, which is refused while a daemon has
  * it open (-EBUSY); until offline_close() no daemon opens it, and none keeps its key. A damaged copy
  * of its header is mended after it was unlocked. Says what is wrong.

@@ -99,7 +99,7 @@ static vcf_err_t resolve(const char *path, char dst[PATH_MAX])
 
 static vcf_err_t leave_mount(struct tool_place *p)
 {
-	char point[PATH_MAX], backing[PATH_MAX], shown[PATH_MAX];
+	char point[PATH_MAX], backing[PATH_MAX], shown[PATH_MAX], name[PATH_MAX];
 	struct mountpoint_info info;
 	struct statx stx;
 	const char *rel;
@@ -117,7 +117,19 @@ static vcf_err_t leave_mount(struct tool_place *p)
 	if (!rel || mountpoint_of(backing, shown, sizeof(shown)) == 0)
 		return rel ? -EXDEV : -EISDIR;
 	TEXT_CUT(p->mountpoint, point);
-	return join(p->path, backing, rel);
+	TEXT_CUT(name, rel); /* it lies in p->path */
+	return join(p->path, backing, name);
+}
+
+static bool follow_to_device(char path[PATH_MAX])
+{
+	char real[PATH_MAX];
+	struct stat st;
+
+	if (!realpath(path, real) || lstat(real, &st) < 0 || !S_ISBLK(st.st_mode))
+		return false;
+	text_cut(path, PATH_MAX, real);
+	return true;
 }
 
 vcf_err_t tool_place(const struct tool *t, const char *path, struct tool_place *out)
@@ -137,7 +149,7 @@ vcf_err_t tool_place(const struct tool *t, const char *path, struct tool_place *
 		err = -errno;
 	if (err)
 		return err;
-	if (S_ISLNK(st.st_mode))
+	if (S_ISLNK(st.st_mode) && !follow_to_device(p->path))
 		return -ELOOP;
 	if (t->cfg && t->cfg->backing && realpath(t->cfg->backing, backing))
 		rel = below(p->path, backing);
@@ -171,6 +183,19 @@ static vcf_err_t make_room(struct tool_list *l)
 	return 0;
 }
 
+vcf_err_t tool_list_add(struct tool_list *l, const char *path)
+{
+	vcf_err_t err = make_room(l);
+
+	if (err)
+		return err;
+	l->paths[l->cnt] = strdup(path);
+	if (!l->paths[l->cnt])
+		return -ENOMEM;
+	l->cnt++;
+	return 0;
+}
+
 static int found(void *arg, const struct treescan_file *f)
 {
 	struct finding *s = arg;
@@ -180,15 +205,7 @@ static int found(void *arg, const struct treescan_file *f)
 	if (!s->wanted(s->arg, f))
 		return 0;
 	err = join(path, s->backing, f->path);
-	if (!err)
-		err = make_room(s->list);
-	if (err)
-		return err;
-	s->list->paths[s->list->cnt] = strdup(path);
-	if (!s->list->paths[s->list->cnt])
-		return -ENOMEM;
-	s->list->cnt++;
-	return 0;
+	return err ? err : tool_list_add(s->list, path);
 }
 
 vcf_err_t tool_find(struct tool *t, struct tool_list *out,

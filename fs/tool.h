@@ -71,7 +71,8 @@ struct tool_place {
 
 /*
  * Follows the name to the backing folder, where it leads into a mount. What is a symbolic link there
- * is not followed. -ENOENT, -errno; -EXDEV: the backing folder of that mount is hidden by it.
+ * is not followed, unless it leads to a block device (/dev/VG/LV).
+ * -ENOENT, -errno; -EXDEV: the backing folder of that mount is hidden by it.
  */
 NODISCARD vcf_err_t tool_place(const struct tool *t, const char *path,
 			       struct tool_place *out);
@@ -115,6 +116,8 @@ struct tool_list {
 NODISCARD vcf_err_t tool_find(struct tool *t, struct tool_list *out,
 			      bool (*wanted)(void *arg, const struct treescan_file *f),
 			      void *arg);
+/* One more; the text is copied. */
+NODISCARD vcf_err_t tool_list_add(struct tool_list *l, const char *path);
 void tool_list_free(struct tool_list *l);
 
 #endif

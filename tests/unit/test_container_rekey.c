@@ -522,6 +522,90 @@ START_TEST(others_are_left_alone)
 }
 END_TEST
 
+/* --- another value of `holes` --- */
+
+static vcf_err_t record_holes(struct record *rec, int kind)
+{
+	auto_close int fd = made_file(made[kind].header, CONTAINER_DATA_OFF);
+	auto_container struct container *c = load(fd, made[kind].secret);
+	auto_rekey struct rekey *r = NULL;
+	struct rekey_io io = {record_write, record_sync, record_punch, rec};
+	enum rekey_outcome outcome;
+	vcf_err_t err =
+		container_set_holes(&r, c, HOLES_NONE, made[kind].secret, "image");
+
+	return err ? err : container_rekey_replay(r, &io, NULL, NULL, &outcome);
+}
+
+/* Whose token the file has; it opens in any case, and is what it was but for that. */
+static enum token_holes holes_of(int fd, int kind)
+{
+	auto_container struct container *c = load(fd, made[kind].secret);
+	const struct token *t = container_token(c);
+
+	ck_assert_uint_eq(t->generation, made_token.generation);
+	ck_assert_str_eq(t->key_id, made_token.key_id);
+	ck_assert_mem_eq(container_subject(c)->uuid, made[kind].params.uuid, UUID_LEN);
+	ck_assert_mem_eq(container_volume_key(c), container_volume_key(made[kind].c),
+			 VOLUME_KEY_LEN);
+	return t->holes;
+}
+
+START_TEST(holes_change)
+{
+	auto_close int fd = made_file(made[_i].header, CONTAINER_DATA_OFF);
+	auto_container struct container *c = load(fd, made[_i].secret);
+	auto_rekey struct rekey *r = NULL;
+	enum rekey_outcome outcome;
+
+	ck_assert_int_eq(holes_of(fd, _i), HOLES_ZERO);
+	ck_assert_int_eq(container_set_holes(&r, c, HOLES_NONE, made[_i].secret, "image"),
+			 0);
+	ck_assert_int_eq(container_write_rekeyed(r, fd, NULL, NULL, &outcome), 0);
+	ck_assert_int_eq(outcome, REKEY_NEW);
+	ck_assert_int_eq(holes_of(fd, _i), HOLES_NONE);
+}
+END_TEST
+
+START_TEST(holes_need_the_secret)
+{
+	auto_close int fd = made_file(made[_i].header, CONTAINER_DATA_OFF);
+	auto_container struct container *c = load(fd, made[_i].secret);
+	auto_rekey struct rekey *r = NULL;
+
+	ck_assert_int_lt(container_set_holes(&r, c, HOLES_NONE, new_secret, "image"), 0);
+	ck_assert_ptr_null(r);
+}
+END_TEST
+
+/* Of the write that a crash met any sectors are there. */
+START_TEST(holes_cut_short)
+{
+	struct record rec = {.fail_at = -1};
+	bool seen[2] = {false, false};
+
+	ck_assert_int_eq(record_holes(&rec, _i), 0);
+	for (int i = 0; i < rec.cnt; i++) {
+		const struct step *s = &rec.steps[i];
+
+		for (int pass = 0; s->bytes && pass < 24; pass++) {
+			auto_close int fd = file_after(&rec, _i, i);
+
+			for (size_t at = 0; at < s->len; at += SECTOR) {
+				unsigned char chance;
+
+				secret_random(&chance, 1);
+				if (chance & 1)
+					apply(fd, s, at, SECTOR);
+			}
+			seen[holes_of(fd, _i)] = true;
+		}
+	}
+	ck_assert(seen[HOLES_ZERO] && seen[HOLES_NONE]);
+	free_record(&rec);
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *s = suite_create("container_rekey");
@@ -542,6 +626,9 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(tc, disk_fails, 0, MADE_TWIN);
 	tcase_add_loop_test(tc, remains_are_wiped, 0, MADE_TWIN);
 	tcase_add_loop_test(tc, others_are_left_alone, 0, MADE_TWIN);
+	tcase_add_loop_test(tc, holes_change, 0, MADE_TWIN);
+	tcase_add_loop_test(tc, holes_need_the_secret, 0, MADE_TWIN);
+	tcase_add_loop_test(tc, holes_cut_short, 0, MADE_TWIN);
 	suite_add_tcase(s, tc);
 	return s;
 }
