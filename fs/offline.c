@@ -35,6 +35,7 @@
 #include "fs/mountpoint.h"
 #include "fs/nodelock.h"
 #include "fs/oldsecret.h"
+#include "fs/replace.h"
 #include "fs/statusfile.h"
 #include "util/cleanup.h"
 #include "util/io.h"
@@ -88,12 +89,24 @@ static vcf_err_t destroy_label(struct keyservice *ks, const struct journal_entry
 	return err == -ENOKEY ? 0 : err;
 }
 
-/* The key service of that name. -ENOKEY: none is configured; said. */
-static vcf_err_t service_of(struct offline *o, const char *name, struct keyservice **ks)
+static vcf_err_t connect_service(struct keyservice **ks, const struct config *cfg,
+				 const struct config *service)
 {
+	struct keysettings s = {0};
+	vcf_err_t err = keysettings_init(&s, cfg, service);
+
+	s.kc.give_up = true;
+	if (!err)
+		err = keyservice_new(ks, &s.kc);
+	keysettings_fini(&s);
+	return err;
+}
+
+vcf_err_t offline_service(struct offline *o, const char *name, struct keyservice **ks)
+{
+	SCOPED_LOCK(&o->lock);
 	const struct config *service;
-	struct keysettings s;
-	vcf_err_t err;
+	vcf_err_t err = 0;
 	size_t i = 0;
 
 	while ((service = config_service_at(o->cfg, i)) &&
@@ -104,17 +117,11 @@ static vcf_err_t service_of(struct offline *o, const char *name, struct keyservi
 			o->command, name);
 		return -ENOKEY;
 	}
-	if (!o->ks[i]) {
-		err = keysettings_init(&s, o->cfg, service);
-		s.kc.give_up = true;
-		if (!err)
-			err = keyservice_new(&o->ks[i], &s.kc);
-		keysettings_fini(&s);
-		if (err)
-			return err;
-	}
-	*ks = o->ks[i];
-	return 0;
+	if (!o->ks[i])
+		err = connect_service(&o->ks[i], o->cfg, service);
+	if (!err)
+		*ks = o->ks[i];
+	return err;
 }
 
 /* May a `new` without an answer still arrive at the service? As long as reserve.c waits. */
@@ -126,11 +133,10 @@ static bool may_arrive(const struct journal_entry *e)
 	       now - e->created < ARRIVAL_S;
 }
 
-/* 0: the entry may be closed. -EAGAIN: not yet. */
-static vcf_err_t destroy_unused(struct offline *o, const struct journal_entry *e)
+vcf_err_t offline_destroy_unused(struct offline *o, const struct journal_entry *e)
 {
 	struct keyservice *ks;
-	vcf_err_t err = service_of(o, e->service, &ks);
+	vcf_err_t err = offline_service(o, e->service, &ks);
 
 	if (err)
 		return err;
@@ -173,6 +179,10 @@ static int settle_entry(void *arg, const struct journal_entry *e)
 	char label[UUID_TEXT_LEN + 1];
 	vcf_err_t err = 0;
 
+	if (replace_is(e)) {
+		replace_settle(o, e);
+		return 0;
+	}
 	if (oldsecret_is(e)) {
 		oldsecret_settle(o, e);
 		return 0;
@@ -184,7 +194,7 @@ static int settle_entry(void *arg, const struct journal_entry *e)
 		return 0;
 	}
 	if (carried == CARRIED_NO)
-		err = destroy_unused(o, e);
+		err = offline_destroy_unused(o, e);
 	if (err == -EAGAIN)
 		log_info(
 			"the secret %s of a run that was cut short may still come to the "
@@ -228,6 +238,7 @@ int offline_init(struct offline *o, const char *command, const struct config *cf
 	vcf_err_t err;
 
 	*o = (struct offline){.command = command, .runtime = runtime, .cfg = cfg};
+	mutex_init(&o->lock, RANK_OFFLINE);
 	err = config_make_rules(cfg, &o->rules);
 	if (err)
 		return EXIT_CONFIG;
@@ -251,6 +262,7 @@ void offline_fini(struct offline *o)
 			keyservice_free(o->ks[i]);
 	}
 	rules_free(o->rules);
+	mutex_fini(&o->lock);
 }
 
 /* --- one file --- */
@@ -338,7 +350,7 @@ static vcf_err_t check_daemons(const char *runtime, int fd, const struct stat *s
 	return err;
 }
 
-static const char *refusal(vcf_err_t err)
+const char *offline_refusal(vcf_err_t err)
 {
 	switch (err) {
 	case -EBUSY:
@@ -363,7 +375,6 @@ static vcf_err_t open_file(struct offline_file *f, const char *path, const char 
 {
 	char mp[PATH_MAX];
 	struct stat st;
-	bool mended = false;
 	vcf_err_t err;
 
 	if (!realpath(path, f->path))
@@ -386,20 +397,32 @@ static vcf_err_t open_file(struct offline_file *f, const char *path, const char 
 	err = change ? check_daemons(runtime, f->fd, &st) : 0;
 	nodelock_begin(f->fd);
 	nodelock_look_anew(f->fd);
-	if (!err)
-		err = container_load(&f->c, f->fd, f->path, &mended);
+	return err;
+}
+
+vcf_err_t offline_claim(struct offline_file *f, const char *path, const char *runtime,
+			bool change)
+{
+	vcf_err_t err;
+
+	*f = (struct offline_file){.fd = -1};
+	err = open_file(f, path, runtime, change);
+	if (err)
+		offline_close(f);
 	return err;
 }
 
 vcf_err_t offline_open(struct offline_file *f, const char *command, const char *path,
 		       const char *runtime, bool change)
 {
-	vcf_err_t err;
+	vcf_err_t err = offline_claim(f, path, runtime, change);
+	bool mended;
 
-	*f = (struct offline_file){.fd = -1};
-	err = open_file(f, path, runtime, change);
+	if (!err)
+		err = container_load(&f->c, f->fd, f->path, &mended);
 	if (err) {
-		fprintf(stderr, "vmcryptfs %s: %s: %s\n", command, path, refusal(err));
+		fprintf(stderr, "vmcryptfs %s: %s: %s\n", command, path,
+			offline_refusal(err));
 		offline_close(f);
 	}
 	return err;
@@ -423,7 +446,7 @@ vcf_err_t offline_fetch(struct offline *o, const struct offline_file *f,
 	struct keycall call;
 	vcf_err_t err;
 
-	err = service_of(o, t->service, &ks);
+	err = offline_service(o, t->service, &ks);
 	if (err)
 		return err;
 	call = (struct keycall){ks, t->service, f->path, container_subject(f->c)->uuid};
@@ -495,7 +518,7 @@ static vcf_err_t make_secret(struct fresh *n)
 
 	if (err)
 		return err;
-	err = service_of(n->o, n->service, &ks);
+	err = offline_service(n->o, n->service, &ks);
 	if (err)
 		return err;
 	containerid_new(n->entry.uuid);
@@ -594,7 +617,7 @@ static void settle(struct fresh *n, enum rekey_outcome outcome)
 	if (!n->entry.id || outcome == REKEY_DOUBT)
 		return;
 	if (outcome == REKEY_OLD)
-		err = destroy_unused(n->o, &n->entry);
+		err = offline_destroy_unused(n->o, &n->entry);
 	if (err == -EAGAIN && n->refused)
 		err = 0;
 	if (!err)
@@ -636,7 +659,7 @@ vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
 			o->command, f->path);
 	if (err)
 		fprintf(stderr, "vmcryptfs %s: %s: %s%s\n", o->command, f->path,
-			err == -EBUSY ? refusal(err) : strerror(-err),
+			err == -EBUSY ? offline_refusal(err) : strerror(-err),
 			outcome == REKEY_OLD ? "; it is as it was"
 			: outcome == REKEY_NEW
 				? "; the next open completes the change"

@@ -16,6 +16,7 @@
 #include "fs/config.h"
 #include "fs/rules.h"
 #include "util/err.h"
+#include "util/lock.h"
 
 struct offline {
 	const char *command; /* for messages */
@@ -25,6 +26,7 @@ struct offline {
 		*ks[CONFIG_SERVICES_MAX]; /* in the order of cfg's; NULL: not asked yet */
 	struct journal *journal;
 	struct rules *rules;
+	struct mutex lock; /* ks, as they are made */
 };
 
 /* What is under way with one file. */
@@ -46,6 +48,14 @@ NODISCARD int offline_init(struct offline *o, const char *command,
 void offline_fini(struct offline *o);
 
 /*
+ * Opens a file without looking at what it is (f->c stays NULL); change: as offline_open(). Says
+ * nothing: offline_refusal() has the words.
+ */
+NODISCARD vcf_err_t offline_claim(struct offline_file *f, const char *path,
+				  const char *runtime, bool change);
+const char *offline_refusal(vcf_err_t err);
+
+/*
  * Opens a container and reads its header. change: to change it, which is refused while a daemon has
  * it open (-EBUSY); until offline_close() no daemon opens it, and none keeps its key. A damaged copy
  * of its header is mended after it was unlocked. Says what is wrong.
@@ -63,5 +73,16 @@ NODISCARD vcf_err_t offline_fetch(struct offline *o, const struct offline_file *
  * of the file's path if it lies in the backing folder. Says what it did, or what is wrong.
  */
 NODISCARD vcf_err_t offline_rekey(struct offline *o, struct offline_file *f);
+
+/* The key service of that name; thread-safe. -ENOKEY: none is configured; said. */
+NODISCARD vcf_err_t offline_service(struct offline *o, const char *name,
+				    struct keyservice **ks);
+
+/*
+ * Destroys what a note of the journal names, which no container has. 0: nothing of it is at the
+ * service; -EAGAIN: it may still arrive there. Thread-safe.
+ */
+NODISCARD vcf_err_t offline_destroy_unused(struct offline *o,
+					   const struct journal_entry *e);
 
 #endif

@@ -99,7 +99,7 @@ static vcf_err_t resolve(const char *path, char dst[PATH_MAX])
 
 static vcf_err_t leave_mount(struct tool_place *p)
 {
-	char point[PATH_MAX], backing[PATH_MAX], shown[PATH_MAX];
+	char point[PATH_MAX], backing[PATH_MAX], shown[PATH_MAX], name[PATH_MAX];
 	struct mountpoint_info info;
 	struct statx stx;
 	const char *rel;
@@ -117,7 +117,8 @@ static vcf_err_t leave_mount(struct tool_place *p)
 	if (!rel || mountpoint_of(backing, shown, sizeof(shown)) == 0)
 		return rel ? -EXDEV : -EISDIR;
 	TEXT_CUT(p->mountpoint, point);
-	return join(p->path, backing, rel);
+	TEXT_CUT(name, rel); /* it lies in p->path */
+	return join(p->path, backing, name);
 }
 
 vcf_err_t tool_place(const struct tool *t, const char *path, struct tool_place *out)
