@@ -13,17 +13,16 @@
 #include "crypto/header_wipe.h"
 #include "fs/nodelock.h"
 #include "fs/oldsecret.h"
+#include "fs/replace_impl.h"
 #include "util/cleanup.h"
 #include "util/crashpoint.h"
 #include "util/io.h"
 #include "util/log.h"
 #include "util/text.h"
 
-#define TEMP_END ".vmcryptfs" /* oldsecret_beside() */
-
 enum { ALONE_TRIES = 100, ALONE_PAUSE_US = 10 * 1000, WIPE_LEN = 1024 * 1024 };
 
-static const char *name_of(const char *path)
+const char *replace_name(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 
@@ -32,19 +31,20 @@ static const char *name_of(const char *path)
 
 bool replace_is_temp(const char *path)
 {
-	const char *name = name_of(path);
-	size_t len = strlen(name), end = strlen(TEMP_END);
+	const char *name = replace_name(path);
+	size_t len = strlen(name), end = strlen(REPLACE_TEMP_END);
 
-	return *name == '.' && len > end + 1 && strcmp(name + len - end, TEMP_END) == 0;
+	return *name == '.' && len > end + 1 &&
+	       strcmp(name + len - end, REPLACE_TEMP_END) == 0;
 }
 
-static int open_folder(const char *path)
+int replace_folder(const char *path)
 {
 	char folder[PATH_MAX];
 	int fd;
 
 	TEXT_CUT(folder, path);
-	folder[name_of(path) - path] = '\0';
+	folder[replace_name(path) - path] = '\0';
 	fd = open(*folder ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
@@ -91,9 +91,9 @@ vcf_err_t replace_begin(struct replace *r, struct newsecret *secret, const char 
 	err = oldsecret_beside(r->beside, path);
 	if (err)
 		return err;
-	r->name = name_of(r->path);
-	r->temp = name_of(r->beside);
-	r->dirfd = open_folder(path);
+	r->name = replace_name(r->path);
+	r->temp = replace_name(r->beside);
+	r->dirfd = replace_folder(path);
 	if (r->dirfd < 0)
 		return r->dirfd;
 	if (fstat(old, &r->was) < 0)
@@ -125,11 +125,7 @@ void replace_fini(struct replace *r)
 	r->fd = r->dirfd = -1;
 }
 
-/*
- * Emptied first: then the next run sees by its inode that no container has the secret, whatever this
- * one comes to.
- */
-static vcf_err_t empty_file(int fd)
+vcf_err_t replace_empty(int fd)
 {
 	if (ftruncate(fd, 0) < 0)
 		return -errno;
@@ -142,7 +138,7 @@ void replace_discard(struct replace *r)
 
 	if (r->fd < 0)
 		return;
-	err = empty_file(r->fd);
+	err = replace_empty(r->fd);
 	CRASHPOINT("replace-emptied");
 	if (err) {
 		log_warn("%s: cannot be removed: %s", r->beside, strerror(-err));
@@ -346,7 +342,7 @@ static void wipe_header(int fd, const char *name)
 		header_wipe(fd, peek.data_off, name);
 }
 
-static vcf_err_t remove_old(int dirfd, const char *temp, int old, const char *path)
+vcf_err_t replace_remove(int dirfd, const char *temp, int old, const char *path)
 {
 	if (unlinkat(dirfd, temp, 0) < 0 && errno != ENOENT)
 		return -errno;
@@ -363,112 +359,9 @@ vcf_err_t replace_finish(struct replace *r, int old, bool wipe)
 	if (!err && wipe)
 		err = overwrite(old);
 	if (!err)
-		err = remove_old(r->dirfd, r->temp, old, r->path);
+		err = replace_remove(r->dirfd, r->temp, old, r->path);
 	if (!err)
 		newsecret_done(r->secret);
 	CRASHPOINT("replace-done");
 	return err;
-}
-
-/* --- what a run that was cut short has left --- */
-
-bool replace_is(const struct journal_entry *e)
-{
-	return e->state == JOURNAL_USING && replace_is_temp(e->path);
-}
-
-/* DIR/.NAME.vmcryptfs is DIR/NAME's. */
-static void place_of(char dst[PATH_MAX], const char *beside)
-{
-	const char *name = name_of(beside);
-
-	snprintf(dst, PATH_MAX, "%.*s%.*s", (int)(name - beside), beside,
-		 (int)(strlen(name) - 1 - strlen(TEMP_END)), name + 1);
-}
-
-static void close_note(struct offline *o, const struct journal_entry *e)
-{
-	if (journal_set(o->journal, e->id, JOURNAL_CLOSED, NULL, 0))
-		log_warn("the journal cannot be written");
-}
-
-/* The new file never came to its place. */
-static vcf_err_t discard_new(struct offline *o, const struct journal_entry *e, int dirfd)
-{
-	const char *temp = name_of(e->path);
-	auto_close int fd = io_open_file(dirfd, temp, O_RDWR | O_NONBLOCK, false);
-	vcf_err_t err = fd < 0 ? fd : empty_file(fd);
-
-	if (!err && !e->derived)
-		err = offline_destroy_unused(o, e);
-	if (err)
-		return err;
-	CRASHPOINT("replace-undone");
-	close_note(o, e);
-	if (unlinkat(dirfd, temp, 0) < 0)
-		return -errno;
-	log_info("%s: what a run that was cut short has left is removed", e->path);
-	return 0;
-}
-
-/* It is there: the old one goes, where it has not gone yet. */
-static vcf_err_t finish_old(struct offline *o, const struct journal_entry *e, int dirfd)
-{
-	const char *temp = name_of(e->path);
-	auto_close int fd = io_open_file(dirfd, temp, O_RDWR | O_NONBLOCK, false);
-	vcf_err_t err = sync_fd(dirfd);
-
-	if (fd < 0 && fd != -ENOENT)
-		return fd;
-	if (!err)
-		err = remove_old(dirfd, temp, fd, e->path);
-	if (err)
-		return err;
-	close_note(o, e);
-	if (fd >= 0)
-		log_info(
-			"%s: a run was cut short after the file was replaced: what it was "
-			"before is removed, not overwritten",
-			e->path);
-	return 0;
-}
-
-static bool has(int dirfd, const char *name, struct stat *st)
-{
-	return fstatat(dirfd, name, st, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
-static vcf_err_t settle(struct offline *o, const struct journal_entry *e)
-{
-	auto_close int dirfd = open_folder(e->path);
-	struct stat st, beside;
-	char path[PATH_MAX];
-
-	if (dirfd < 0)
-		return dirfd;
-	place_of(path, e->path);
-	if (has(dirfd, name_of(e->path), &beside))
-		return is_inode(&beside, e->dev, e->ino) ? discard_new(o, e, dirfd)
-							 : finish_old(o, e, dirfd);
-	if (has(dirfd, name_of(path), &st) && is_inode(&st, e->dev, e->ino))
-		return finish_old(o, e, dirfd);
-	if (e->derived) { /* nothing hangs on it but the file itself */
-		close_note(o, e);
-		return 0;
-	}
-	return -ESTALE;
-}
-
-void replace_settle(struct offline *o, const struct journal_entry *e)
-{
-	vcf_err_t err = settle(o, e);
-
-	if (err == -ESTALE)
-		log_warn(
-			"%s: neither there nor in its place: it cannot be said whether a "
-			"file has the secret %s, which is kept",
-			e->path, e->key_id);
-	else if (err)
-		log_warn("%s: what a run that was cut short has left stays: %s", e->path,
-			 strerror(-err));
 }
