@@ -41,6 +41,7 @@ struct container_params {
 	uint32_t sector_len; /* 4096 or 512; LUKS1: 512 */
 	unsigned char uuid[UUID_LEN];
 	const struct escrow_public *escrow; /* seal the secret for this key; NULL: no */
+	uint64_t data_off; /* 0: CONTAINER_DATA_OFF; else 1 MiB to 64 MiB, whole pages */
 };
 
 NODISCARD vcf_err_t container_init(void);

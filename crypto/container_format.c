@@ -158,12 +158,17 @@ vcf_err_t container_put_token(struct container *c, const struct secret *secret,
 						 : container_put_token_luks1(c);
 }
 
+static uint64_t data_off_of(const struct container_params *p)
+{
+	return p->data_off ? p->data_off : CONTAINER_DATA_OFF;
+}
+
 static bool params_valid(const struct container_params *p, const struct token *tok)
 {
 	if (p->format == FORMAT_LUKS1 ? p->sector_len != 512 : p->format != FORMAT_LUKS2)
 		return false;
 	return !uuid_is_null(p->uuid) && token_valid(tok) &&
-	       container_geometry_valid(CONTAINER_DATA_OFF, p->sector_len);
+	       container_geometry_valid(data_off_of(p), p->sector_len);
 }
 
 static vcf_err_t fill(struct container *c, const struct container_params *p,
@@ -194,7 +199,7 @@ vcf_err_t container_format(struct container **out, const struct container_params
 	container_set_created(&t);
 	if (!params_valid(p, &t))
 		return -EINVAL;
-	err = container_new(&c, CONTAINER_DATA_OFF);
+	err = container_new(&c, data_off_of(p));
 	if (err)
 		return err;
 	c->token = t;

@@ -41,6 +41,9 @@ int cmd_info(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_repair(int argc, char **argv);
 int cmd_header(int argc, char **argv);
+int cmd_encrypt(int argc, char **argv);
+int cmd_decrypt(int argc, char **argv);
+int cmd_convert(int argc, char **argv);
 int cmd_adopt(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
 int cmd_check_config(int argc, char **argv);
@@ -223,6 +226,63 @@ int cmd_help(int argc, char **argv);
 	"             container that is new or whose guest does not care\n"                 \
 	"  -c, -o     the mount's configuration\n"                                          \
 	"  -r         the mounts' runtime-directory, if not the configuration's"
+#define CMD_ENCRYPT_USAGE                                                                \
+	"-c CONFIG [--wipe] [--no-verify] [--parallel N] [--json] [-r DIR]\n"            \
+	"       (--all | PATH...)"
+#define CMD_ENCRYPT_HELP                                                                   \
+	"Makes images of plaintext files in the backing folder, as the rules say.\n"       \
+	"A file is copied into a container beside it, compared, and exchanged with it;\n"  \
+	"owner, mode, times, attributes and holes stay. Killed at any point, it is the\n"  \
+	"old file or the new one, and the next run cleans up. A file that somebody has\n"  \
+	"open is refused. PATH may be a name in the mount.\n"                              \
+	"  --all        all plaintext that is covered by an encrypt or derived rule\n"     \
+	"  --wipe       overwrite and discard the old file's blocks. Of what an SSD has\n" \
+	"               put aside, of snapshots, backups and copy-on-write file systems\n" \
+	"               nothing can be promised\n"                                         \
+	"  --no-verify  do not read and compare what was written\n"                        \
+	"  --parallel   so many files at a time\n"                                         \
+	"  --json       one object a line\n"                                               \
+	"  -r           the mounts' runtime-directory, if not the configuration's"
+#define CMD_DECRYPT_USAGE                                                                \
+	"-c CONFIG (--output FILE | --output-dir DIR |\n"                                \
+	"       --replace-by-plaintext [--destroy-now]) [--no-verify] [--parallel N]\n"  \
+	"       [--json] [-r RUNTIME-DIRECTORY] PATH..."
+#define CMD_DECRYPT_HELP                                                                    \
+	"Writes the plaintext of images that nobody has open.\n"                            \
+	"Where it goes is to be said, since plaintext at an image's place is refused by\n"  \
+	"the mount. Killed at any point, there is the whole of a file or none of it.\n"     \
+	"  --output      FILE, outside the backing folder; the image stays\n"               \
+	"  --output-dir  below DIR, with the place it has below the backing folder; the\n"  \
+	"                images stay\n"                                                     \
+	"  --replace-by-plaintext\n"                                                        \
+	"                in the image's own place: for a folder that is to be used\n"       \
+	"                without the mount from now on, or that gets a passthrough rule.\n" \
+	"                The image's secret goes the way of a deleted image's\n"            \
+	"  --destroy-now its secret is destroyed at once, not after destroy-delay\n"        \
+	"  --no-verify   do not read and compare what was written\n"                        \
+	"  --parallel    so many files at a time\n"                                         \
+	"  --json        one object a line\n"                                               \
+	"  -r            the mounts' runtime-directory, if not the configuration's"
+#define CMD_CONVERT_USAGE                                                                \
+	"-c CONFIG [--format luks1|luks2] [--sector-size 512|4096]\n"                    \
+	"       [--data-offset SIZE] [--destroy-now] [--no-verify] [--parallel N]\n"     \
+	"       [--json] [-r RUNTIME-DIRECTORY] (--all | PATH...)"
+#define CMD_CONVERT_HELP                                                                  \
+	"Gives images that nobody has open another form: LUKS1 or LUKS2, the sector\n"    \
+	"size, where the data begins.\n"                                                  \
+	"The image is written anew beside the old one, with a new volume key and a new\n" \
+	"secret, compared, and exchanged with it; the old secret goes the way of a\n"     \
+	"deleted image's. Killed at any point, it is the old image or the new one, and\n" \
+	"the next run cleans up. What is not given stays, but that LUKS1 has sectors\n"   \
+	"of 512 bytes.\n"                                                                 \
+	"  --format       luks1 is what QEMU opens by itself\n"                           \
+	"  --data-offset  1M to 64M, whole pages; LUKS1: 2M at least\n"                   \
+	"  --all          all images of the backing folder\n"                             \
+	"  --destroy-now  the old secret is destroyed at once, not after destroy-delay\n" \
+	"  --no-verify    do not read and compare what was written\n"                     \
+	"  --parallel     so many files at a time\n"                                      \
+	"  --json         one object a line\n"                                            \
+	"  -r             the mounts' runtime-directory, if not the configuration's"
 #define CMD_RECOVER_USAGE                                                                \
 	"--escrow-key PRIVATE [--out-key KEYFILE [--any-disk]] [--print-cryptsetup]\n"   \
 	"       FILE... | --escrow-key PRIVATE --to-service -c CONFIG\n"                 \

@@ -35,6 +35,7 @@
 #include "fs/mountpoint.h"
 #include "fs/nodelock.h"
 #include "fs/oldsecret.h"
+#include "fs/replace.h"
 #include "fs/statusfile.h"
 #include "util/cleanup.h"
 #include "util/io.h"
@@ -88,12 +89,24 @@ static vcf_err_t destroy_label(struct keyservice *ks, const struct journal_entry
 	return err == -ENOKEY ? 0 : err;
 }
 
-/* The key service of that name. -ENOKEY: none is configured; said. */
-static vcf_err_t service_of(struct offline *o, const char *name, struct keyservice **ks)
+static vcf_err_t connect_service(struct keyservice **ks, const struct config *cfg,
+				 const struct config *service)
 {
+	struct keysettings s = {0};
+	vcf_err_t err = keysettings_init(&s, cfg, service);
+
+	s.kc.give_up = true;
+	if (!err)
+		err = keyservice_new(ks, &s.kc);
+	keysettings_fini(&s);
+	return err;
+}
+
+vcf_err_t offline_service(struct offline *o, const char *name, struct keyservice **ks)
+{
+	SCOPED_LOCK(&o->lock);
 	const struct config *service;
-	struct keysettings s;
-	vcf_err_t err;
+	vcf_err_t err = 0;
 	size_t i = 0;
 
 	while ((service = config_service_at(o->cfg, i)) &&
@@ -104,17 +117,11 @@ static vcf_err_t service_of(struct offline *o, const char *name, struct keyservi
 			o->command, name);
 		return -ENOKEY;
 	}
-	if (!o->ks[i]) {
-		err = keysettings_init(&s, o->cfg, service);
-		s.kc.give_up = true;
-		if (!err)
-			err = keyservice_new(&o->ks[i], &s.kc);
-		keysettings_fini(&s);
-		if (err)
-			return err;
-	}
-	*ks = o->ks[i];
-	return 0;
+	if (!o->ks[i])
+		err = connect_service(&o->ks[i], o->cfg, service);
+	if (!err)
+		*ks = o->ks[i];
+	return err;
 }
 
 /* May a `new` without an answer still arrive at the service? As long as reserve.c waits. */
@@ -126,11 +133,10 @@ static bool may_arrive(const struct journal_entry *e)
 	       now - e->created < ARRIVAL_S;
 }
 
-/* 0: the entry may be closed. -EAGAIN: not yet. */
-static vcf_err_t destroy_unused(struct offline *o, const struct journal_entry *e)
+vcf_err_t offline_destroy_unused(struct offline *o, const struct journal_entry *e)
 {
 	struct keyservice *ks;
-	vcf_err_t err = service_of(o, e->service, &ks);
+	vcf_err_t err = offline_service(o, e->service, &ks);
 
 	if (err)
 		return err;
@@ -173,6 +179,10 @@ static int settle_entry(void *arg, const struct journal_entry *e)
 	char label[UUID_TEXT_LEN + 1];
 	vcf_err_t err = 0;
 
+	if (replace_is(e)) {
+		replace_settle(o, e);
+		return 0;
+	}
 	if (oldsecret_is(e)) {
 		oldsecret_settle(o, e);
 		return 0;
@@ -184,7 +194,7 @@ static int settle_entry(void *arg, const struct journal_entry *e)
 		return 0;
 	}
 	if (carried == CARRIED_NO)
-		err = destroy_unused(o, e);
+		err = offline_destroy_unused(o, e);
 	if (err == -EAGAIN)
 		log_info(
 			"the secret %s of a run that was cut short may still come to the "
@@ -228,6 +238,7 @@ int offline_init(struct offline *o, const char *command, const struct config *cf
 	vcf_err_t err;
 
 	*o = (struct offline){.command = command, .runtime = runtime, .cfg = cfg};
+	mutex_init(&o->lock, RANK_OFFLINE);
 	err = config_make_rules(cfg, &o->rules);
 	if (err)
 		return EXIT_CONFIG;
@@ -251,6 +262,7 @@ void offline_fini(struct offline *o)
 			keyservice_free(o->ks[i]);
 	}
 	rules_free(o->rules);
+	mutex_fini(&o->lock);
 }
 
 /* --- one file --- */
@@ -458,7 +470,7 @@ static vcf_err_t fetch(struct offline *o, const struct offline_file *f,
 	struct keyservice_sync got = {0};
 	struct keyservice *ks;
 	struct keycall call;
-	vcf_err_t err = service_of(o, service, &ks);
+	vcf_err_t err = offline_service(o, service, &ks);
 
 	if (err)
 		return err;
@@ -553,7 +565,7 @@ static vcf_err_t make_secret(struct fresh *n)
 
 	if (err)
 		return err;
-	err = service_of(n->o, n->service, &ks);
+	err = offline_service(n->o, n->service, &ks);
 	if (err)
 		return err;
 	containerid_new(n->entry.uuid);
@@ -677,7 +689,7 @@ static void settle(struct fresh *n, enum rekey_outcome outcome)
 	if (!n->entry.id || outcome == REKEY_DOUBT)
 		return;
 	if (outcome == REKEY_OLD)
-		err = destroy_unused(n->o, &n->entry);
+		err = offline_destroy_unused(n->o, &n->entry);
 	if (err == -EAGAIN && n->refused)
 		err = 0;
 	if (!err)

@@ -16,6 +16,7 @@
 #include "fs/config.h"
 #include "fs/rules.h"
 #include "util/err.h"
+#include "util/lock.h"
 
 struct offline {
 	const char *command; /* for messages */
@@ -25,6 +26,7 @@ struct offline {
 		*ks[CONFIG_SERVICES_MAX]; /* in the order of cfg's; NULL: not asked yet */
 	struct journal *journal;
 	struct rules *rules;
+	struct mutex lock; /* ks, as they are made */
 };
 
 /* What is under way with one file. */
@@ -84,5 +86,15 @@ NODISCARD vcf_err_t offline_adopt(struct offline *o, struct offline_file *f,
 NODISCARD vcf_err_t offline_fetch_id(struct offline *o, const struct offline_file *f,
 				     const char *service, const char *id,
 				     struct secret **secret);
+/* The key service of that name; thread-safe. -ENOKEY: none is configured; said. */
+NODISCARD vcf_err_t offline_service(struct offline *o, const char *name,
+				    struct keyservice **ks);
+
+/*
+ * Destroys what a note of the journal names, which no container has. 0: nothing of it is at the
+ * service; -EAGAIN: it may still arrive there. Thread-safe.
+ */
+NODISCARD vcf_err_t offline_destroy_unused(struct offline *o,
+					   const struct journal_entry *e);
 
 #endif

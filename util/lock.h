@@ -19,6 +19,7 @@ enum lock_rank {
 	RANK_NAMES = 5,	       /*     server.names_lock (rw): which files there are */
 	RANK_TREE = 10,	       /*     unlink, rename, and the journal's steps */
 	RANK_DEVICE = 15,      /*     server.device_lock: devices and their claims */
+	RANK_DATACOPY = 18,    /*     datacopy.c: which piece is next */
 	RANK_IMAGE_TABLE = 20, /* (m) imagetable.lock: the set of images in use */
 	RANK_IMAGE_STATE = 30, /* (m) image_entry.state_lock: key state, waiters */
 	RANK_IMAGE_SIZE = 40,  /*     image.size_lock (rw): the plaintext size */
@@ -31,6 +32,7 @@ enum lock_rank {
 	RANK_WIPEWAIT = 67,   /* (m) wipewait.lock: headers that cannot be wiped yet */
 	RANK_DEFERRED = 70,   /* (m) deferred.lock: parked requests, jobs */
 	RANK_SITE = 72,	      /* (m) sitekey.lock */
+	RANK_OFFLINE = 73,    /*     offline.lock: a command's key services */
 	RANK_KEYSERVICE = 75, /* (m) keyservice.lock: its request queue */
 	RANK_DELETION = 77,   /*     deletion_queue.lock: what is being destroyed */
 	RANK_RESERVE = 78,    /* (m) reserve.lock: unused secrets */

@@ -47,6 +47,7 @@ ok "a key that lingers goes"
 fault new delay=4
 "$VMCRYPTFS" adopt --reclone -c "$CONF" "$BACK/a" &
 pid=$!
+# shellcheck disable=SC2016
 at_exit 'kill -9 $pid 2>/dev/null'
 held() { ! python3 -c 'import os,sys; os.close(os.open(sys.argv[1], os.O_RDONLY))' "$MNT/a" 2>/dev/null; }
 wait_for 5 held || fail "an open succeeds while a command has the image"
