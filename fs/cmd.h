@@ -41,6 +41,8 @@ int cmd_info(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_repair(int argc, char **argv);
 int cmd_header(int argc, char **argv);
+int cmd_materialize(int argc, char **argv);
+int cmd_trim(int argc, char **argv);
 int cmd_adopt(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
 int cmd_check_config(int argc, char **argv);
@@ -203,6 +205,29 @@ int cmd_help(int argc, char **argv);
 	"  --json             the outcome as an object\n"                                  \
 	"  -c, -o             the mount's configuration\n"                                 \
 	"  -r                 the mounts' runtime-directory, if not the configuration's"
+#define CMD_MATERIALIZE_USAGE                                                            \
+	"[--parallel N] [--json] -c CONFIG [-o section.key=value]...\n"                  \
+	"       [-r DIR] FILE..."
+#define CMD_MATERIALIZE_HELP                                                              \
+	"Fills holes with encrypted zeros, in images that nobody has open.\n"             \
+	"Their headers then say that they have none, and they take their whole size on\n" \
+	"disk. Other programs (cryptsetup, QEMU's luks driver) read holes as noise.\n"    \
+	"  --parallel  so many files at a time\n"                                         \
+	"  --json      one object a file on standard output\n"                            \
+	"  -c, -o      the mount's configuration\n"                                       \
+	"  -r          the mounts' runtime-directory, if not the configuration's"
+#define CMD_TRIM_USAGE                                                                   \
+	"[--parallel N] [--json] -c CONFIG [-o section.key=value]...\n"                  \
+	"       [-r DIR] FILE..."
+#define CMD_TRIM_HELP                                                                    \
+	"Gives the space of zeros back, in images that nobody has open.\n"               \
+	"What decrypts to whole blocks of zeros becomes a hole. Who sees the backing\n"  \
+	"file then sees where the zeros are. Refused where the header says that there\n" \
+	"are no holes.\n"                                                                \
+	"  --parallel  so many files at a time\n"                                        \
+	"  --json      one object a file on standard output\n"                           \
+	"  -c, -o      the mount's configuration\n"                                      \
+	"  -r          the mounts' runtime-directory, if not the configuration's"
 #define CMD_ADOPT_USAGE "--reclone -c CONFIG [-o section.key=value]... [-r DIR] FILE..."
 #define CMD_ADOPT_HELP                                                                   \
 	"Makes containers that were copied below the mount images of their own.\n"       \
