@@ -43,6 +43,7 @@ int cmd_repair(int argc, char **argv);
 int cmd_header(int argc, char **argv);
 int cmd_materialize(int argc, char **argv);
 int cmd_trim(int argc, char **argv);
+int cmd_libvirt_secret(int argc, char **argv);
 int cmd_adopt(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
 int cmd_check_config(int argc, char **argv);
@@ -228,6 +229,20 @@ int cmd_help(int argc, char **argv);
 	"  --json      one object a file on standard output\n"                           \
 	"  -c, -o      the mount's configuration\n"                                      \
 	"  -r          the mounts' runtime-directory, if not the configuration's"
+#define CMD_LIBVIRT_SECRET_USAGE                                                         \
+	"[--connect URI] [--persistent | --print] -c CONFIG\n"                           \
+	"       [-o section.key=value]... FILE"
+#define CMD_LIBVIRT_SECRET_HELP                                                           \
+	"Lets libvirt's guests open an image without the mount.\n"                        \
+	"Defines its secret at libvirt, by virsh, and prints the disk's XML. For LUKS1\n" \
+	"without holes (see: convert, materialize). Never both at a time, such a guest\n" \
+	"and the mount. libvirt keeps the secret in memory alone: it is gone when\n"      \
+	"libvirt is restarted.\n"                                                         \
+	"  --connect     libvirt's URI, as virsh -c\n"                                    \
+	"  --persistent  libvirt writes the secret to its disk, in the clear\n"           \
+	"  --print       print the secret's XML, too, without its value; nothing is\n"    \
+	"                defined\n"                                                       \
+	"  -c, -o        the mount's configuration"
 #define CMD_ADOPT_USAGE "--reclone -c CONFIG [-o section.key=value]... [-r DIR] FILE..."
 #define CMD_ADOPT_HELP                                                                   \
 	"Makes containers that were copied below the mount images of their own.\n"       \

@@ -27,6 +27,8 @@ const struct command commands[] = {
 	{"header", cmd_header, CMD_HEADER_USAGE, CMD_HEADER_HELP},
 	{"materialize", cmd_materialize, CMD_MATERIALIZE_USAGE, CMD_MATERIALIZE_HELP},
 	{"trim", cmd_trim, CMD_TRIM_USAGE, CMD_TRIM_HELP},
+	{"libvirt-secret", cmd_libvirt_secret, CMD_LIBVIRT_SECRET_USAGE,
+	 CMD_LIBVIRT_SECRET_HELP},
 	{"adopt", cmd_adopt, CMD_ADOPT_USAGE, CMD_ADOPT_HELP},
 	{"recover", cmd_recover, CMD_RECOVER_USAGE, CMD_RECOVER_HELP},
 	{"check-config", cmd_check_config, CMD_CHECK_CONFIG_USAGE, CMD_CHECK_CONFIG_HELP},
