@@ -44,6 +44,7 @@ int cmd_header(int argc, char **argv);
 int cmd_materialize(int argc, char **argv);
 int cmd_trim(int argc, char **argv);
 int cmd_libvirt_secret(int argc, char **argv);
+int cmd_token_open(int argc, char **argv); /* for cryptsetup's plugin; not in the table */
 int cmd_adopt(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
 int cmd_check_config(int argc, char **argv);

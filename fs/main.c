@@ -99,6 +99,8 @@ int main(int argc, char **argv)
 		return mounthelper_run(argc, argv);
 	if (argc >= 2 && strcmp(argv[1], "upgrade-probe") == 0)
 		return cmd_upgrade_probe(argc - 1, argv + 1);
+	if (argc >= 2 && strcmp(argv[1], "token-open") == 0)
+		return cmd_token_open(argc - 1, argv + 1);
 	c = argc >= 2 ? command_find(argv[1]) : NULL;
 	if (!c) {
 		fprintf(stderr, "vmcryptfs: %s%s\nTry 'vmcryptfs help'.\n",
