@@ -26,8 +26,9 @@ const struct config_option config_options[] = {
 	{"mount", "shared", CONFIG_BOOL, FIELD(shared), 0, 0, NULL, "no",
 	 "Other nodes use the backing folder at the same time (NFS, CephFS, GlusterFS)."},
 	{"mount", "writeback", CONFIG_BOOL, FIELD(writeback), 0, 0, NULL, "no",
-	 "Let the kernel collect writes; a full disk is then reported only at close, holes are "
-	 "not found (SEEK_HOLE), and a direct read ends early where a size is not sent yet."},
+	 "Let the kernel collect writes; a full disk is then reported only at close, a file that "
+	 "replaces another is not on the disk before its own fsync, holes are not found "
+	 "(SEEK_HOLE), and a direct read ends early where a size is not sent yet."},
 	{"mount", "xattr", CONFIG_BOOL, FIELD(xattr), 0, 0, NULL, "yes",
 	 "Keep extended attributes; programs ask for some with each file that they list."},
 	{"mount", "allow-other", CONFIG_BOOL, FIELD(allow_other), 0, 0, NULL, "yes",
