@@ -44,6 +44,10 @@ int cmd_header(int argc, char **argv);
 int cmd_encrypt(int argc, char **argv);
 int cmd_decrypt(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
+int cmd_materialize(int argc, char **argv);
+int cmd_trim(int argc, char **argv);
+int cmd_libvirt_secret(int argc, char **argv);
+int cmd_token_open(int argc, char **argv); /* for cryptsetup's plugin; not in the table */
 int cmd_adopt(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
 int cmd_check_config(int argc, char **argv);
@@ -206,6 +210,43 @@ int cmd_help(int argc, char **argv);
 	"  --json             the outcome as an object\n"                                  \
 	"  -c, -o             the mount's configuration\n"                                 \
 	"  -r                 the mounts' runtime-directory, if not the configuration's"
+#define CMD_MATERIALIZE_USAGE                                                            \
+	"[--parallel N] [--json] -c CONFIG [-o section.key=value]...\n"                  \
+	"       [-r DIR] FILE..."
+#define CMD_MATERIALIZE_HELP                                                              \
+	"Fills holes with encrypted zeros, in images that nobody has open.\n"             \
+	"Their headers then say that they have none, and they take their whole size on\n" \
+	"disk. Other programs (cryptsetup, QEMU's luks driver) read holes as noise.\n"    \
+	"  --parallel  so many files at a time\n"                                         \
+	"  --json      one object a file on standard output\n"                            \
+	"  -c, -o      the mount's configuration\n"                                       \
+	"  -r          the mounts' runtime-directory, if not the configuration's"
+#define CMD_TRIM_USAGE                                                                   \
+	"[--parallel N] [--json] -c CONFIG [-o section.key=value]...\n"                  \
+	"       [-r DIR] FILE..."
+#define CMD_TRIM_HELP                                                                    \
+	"Gives the space of zeros back, in images that nobody has open.\n"               \
+	"What decrypts to whole blocks of zeros becomes a hole. Who sees the backing\n"  \
+	"file then sees where the zeros are. Refused where the header says that there\n" \
+	"are no holes.\n"                                                                \
+	"  --parallel  so many files at a time\n"                                        \
+	"  --json      one object a file on standard output\n"                           \
+	"  -c, -o      the mount's configuration\n"                                      \
+	"  -r          the mounts' runtime-directory, if not the configuration's"
+#define CMD_LIBVIRT_SECRET_USAGE                                                         \
+	"[--connect URI] [--persistent | --print] -c CONFIG\n"                           \
+	"       [-o section.key=value]... FILE"
+#define CMD_LIBVIRT_SECRET_HELP                                                           \
+	"Lets libvirt's guests open an image without the mount.\n"                        \
+	"Defines its secret at libvirt, by virsh, and prints the disk's XML. For LUKS1\n" \
+	"without holes (see: convert, materialize). Never both at a time, such a guest\n" \
+	"and the mount. libvirt keeps the secret in memory alone: it is gone when\n"      \
+	"libvirt is restarted.\n"                                                         \
+	"  --connect     libvirt's URI, as virsh -c\n"                                    \
+	"  --persistent  libvirt writes the secret to its disk, in the clear\n"           \
+	"  --print       print the secret's XML, too, without its value; nothing is\n"    \
+	"                defined\n"                                                       \
+	"  -c, -o        the mount's configuration"
 #define CMD_ADOPT_USAGE                                                                  \
 	"--reclone -c CONFIG [-o section.key=value]... [-r DIR] FILE... |\n"             \
 	"       --key-id ID [--service NAME] [--holes none|zero] -c CONFIG\n"            \

@@ -63,30 +63,67 @@ static vcf_err_t load_whole(int fd, struct container **out, char why[CONTAINER_W
 	return err;
 }
 
-/* The file gets its name when it is whole: O_TMPFILE leaves nothing behind. */
+/* A name for what has none, or another one; -EEXIST if it is taken. */
+static vcf_err_t give_name(const char *from, int flags, const char *path)
+{
+	return linkat(AT_FDCWD, from, AT_FDCWD, path, flags) < 0 ? -errno : 0;
+}
+
+/* O_TMPFILE leaves nothing behind. */
+static vcf_err_t write_unnamed(const struct container *c, int dirfd, const char *path)
+{
+	auto_close int fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	char self[32];
+	vcf_err_t err;
+
+	if (fd < 0)
+		return -errno;
+	err = container_write_backup(c, fd);
+	CRASHPOINT("backup-written");
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+	return err ? err : give_name(self, AT_SYMLINK_FOLLOW, path);
+}
+
+/* Not there on vfat and NFS: a name beside it, and one that a killed run has left goes first. */
+static vcf_err_t write_beside(const struct container *c, const char *path)
+{
+	auto_close int fd = -1;
+	char part[PATH_MAX];
+	vcf_err_t err;
+
+	if (snprintf(part, sizeof(part), "%s.vmcryptfs-part", path) >= (int)sizeof(part))
+		return -ENAMETOOLONG;
+	if (unlink(part) < 0 && errno != ENOENT)
+		return -errno;
+	fd = open(part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	err = container_write_backup(c, fd);
+	CRASHPOINT("backup-written");
+	if (!err && renameat2(AT_FDCWD, part, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (!err)
+		err = errno == EINVAL ? give_name(part, 0, path) : -errno;
+	unlink(part);
+	return err;
+}
+
+/* The file gets its name when it is whole. */
 static vcf_err_t write_new(const struct container *c, const char *path)
 {
-	char folder[PATH_MAX], self[32];
+	char folder[PATH_MAX];
 	auto_close int dirfd = -1;
-	auto_close int fd = -1;
 	vcf_err_t err;
 
 	TEXT_CUT(folder, path);
 	dirfd = open(dirname(folder), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dirfd < 0)
 		return -errno;
-	fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return -errno;
-	err = container_write_backup(c, fd);
-	CRASHPOINT("backup-written");
-	if (err)
-		return err;
-	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
-	if (linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) < 0)
-		return -errno;
+	err = write_unnamed(c, dirfd, path);
+	if (err == -EOPNOTSUPP || err == -EISDIR)
+		err = write_beside(c, path);
 	CRASHPOINT("backup-named");
-	return fsync(dirfd) < 0 ? -errno : 0;
+	return !err && fsync(dirfd) < 0 ? -errno : err;
 }
 
 static int save(struct header_job *j, struct container *c)

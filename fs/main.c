@@ -28,6 +28,10 @@ const struct command commands[] = {
 	{"encrypt", cmd_encrypt, CMD_ENCRYPT_USAGE, CMD_ENCRYPT_HELP},
 	{"decrypt", cmd_decrypt, CMD_DECRYPT_USAGE, CMD_DECRYPT_HELP},
 	{"convert", cmd_convert, CMD_CONVERT_USAGE, CMD_CONVERT_HELP},
+	{"materialize", cmd_materialize, CMD_MATERIALIZE_USAGE, CMD_MATERIALIZE_HELP},
+	{"trim", cmd_trim, CMD_TRIM_USAGE, CMD_TRIM_HELP},
+	{"libvirt-secret", cmd_libvirt_secret, CMD_LIBVIRT_SECRET_USAGE,
+	 CMD_LIBVIRT_SECRET_HELP},
 	{"adopt", cmd_adopt, CMD_ADOPT_USAGE, CMD_ADOPT_HELP},
 	{"recover", cmd_recover, CMD_RECOVER_USAGE, CMD_RECOVER_HELP},
 	{"check-config", cmd_check_config, CMD_CHECK_CONFIG_USAGE, CMD_CHECK_CONFIG_HELP},
@@ -98,6 +102,8 @@ int main(int argc, char **argv)
 		return mounthelper_run(argc, argv);
 	if (argc >= 2 && strcmp(argv[1], "upgrade-probe") == 0)
 		return cmd_upgrade_probe(argc - 1, argv + 1);
+	if (argc >= 2 && strcmp(argv[1], "token-open") == 0)
+		return cmd_token_open(argc - 1, argv + 1);
 	c = argc >= 2 ? command_find(argv[1]) : NULL;
 	if (!c) {
 		fprintf(stderr, "vmcryptfs: %s%s\nTry 'vmcryptfs help'.\n",

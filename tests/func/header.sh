@@ -61,6 +61,16 @@ done
 before=$(sum "$W/luks2.header")
 must_fail_with "is there already" header backup --output "$W/luks2.header" "$BACK/luks2"
 equal "the first backup" "$before" "$(sum "$W/luks2.header")"
+elsewhere() { # where there is no O_TMPFILE
+	"$VCF_BUILD/tests/func/notmpfile" header backup -c "$CONF" \
+		-o "key-service.helper=$VCF_BUILD/crypto/keys/vmcryptfs-key-file" "$@"
+}
+echo half >"$W/elsewhere.header.vmcryptfs-part"
+elsewhere --output "$W/elsewhere.header" "$BACK/luks2" >/dev/null || fail "without O_TMPFILE"
+same "$W/luks2.header" "$W/elsewhere.header"
+equal "mode" 600 "$(stat -c %a "$W/elsewhere.header")"
+must_fail_with "is there already" elsewhere --output "$W/elsewhere.header" "$BACK/luks2"
+[ ! -e "$W/elsewhere.header.vmcryptfs-part" ] || fail "a part of it stays"
 must_fail_with "it would be an image of the mount there" header backup --output "$BACK/h" "$BACK/luks2"
 must_fail_with "in a mount it would be encrypted" header backup --output "$MNT/h" "$BACK/luks2"
 must_fail_with "No such file" header backup --output "$W/none/h" "$BACK/luks2"

@@ -77,8 +77,22 @@ done
 f=$(damaged copypart small.part)
 put "$f" 5000 100
 mended "$f" "the damaged or older copy"
+f=$(damaged page luks1)
+python3 - "$f" <<'PY'
+import hashlib, os, sys
+PAGE, SECTOR, D = 4096, 512, 2097152
+with open(sys.argv[1], "r+b") as f:
+    new = f.read(PAGE)
+    old = new[:2 * SECTOR] + os.urandom(2 * SECTOR) + new[4 * SECTOR:]
+    f.seek(D - 3 * PAGE)
+    f.write(old + new + b"VMCRYPT1KEPTHEAD" + hashlib.sha256(old + new).digest())
+    f.seek(3 * SECTOR)
+    f.write(old[3 * SECTOR:4 * SECTOR])  # the disk kept one sector of the old page
+PY
+must_fail_with "its first page is torn" verify "$f"
+mended "$f" "its torn first page is written anew from the kept ones; remains of an old key slot are overwritten"
+pattern 1 100000 | same - "$MNT/x-page"
 f=$(damaged remains)
-py luks2_edit "$f" nothing nothing 2>/dev/null || true
 "$VMCRYPTFS" adopt --reclone -c "$CONF" "$f" >/dev/null
 put "$f" 1500000 5000
 mended "$f" "remains of an old key slot are overwritten"
