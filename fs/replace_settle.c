@@ -26,9 +26,10 @@ static void place_of(char dst[PATH_MAX], const char *beside)
 		 (int)(strlen(name) - 1 - strlen(REPLACE_TEMP_END)), name + 1);
 }
 
+/* In that folder. The number of its device may be another one since the machine was started. */
 static bool is_inode(const struct stat *st, const struct journal_entry *e)
 {
-	return st->st_dev == e->dev && st->st_ino == e->ino;
+	return st->st_ino == e->ino;
 }
 
 static void close_note(struct offline *o, const struct journal_entry *e)

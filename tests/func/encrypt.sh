@@ -78,6 +78,18 @@ nothing_left
 equal "secrets of what was refused" 0 "$(secrets)"
 ok "refusals"
 
+# A disk that is full: nothing is changed, nothing is left.
+if [ "$(id -u)" = 0 ] && mkdir "$W/tmpfs" && mount -t tmpfs -o size=12m none "$W/tmpfs" 2>/dev/null; then
+	at_exit "umount '$W/tmpfs'"
+	pattern 6 7000000 >"$W/tmpfs/full"
+	exits 1 encrypt -o mount.backing="$W/tmpfs" "$W/tmpfs/full"
+	says "No space left"
+	pattern 6 7000000 | same - "$W/tmpfs/full"
+	equal "in the full folder" full "$(ls -A "$W/tmpfs")"
+	equal "secrets when the disk was full" 0 "$(secrets)"
+	ok "a full disk"
+fi
+
 # The site's secret is made by the mount.
 vcf_mount --with-plaintext "${options[@]}"
 expect_log 'plaintext'
