@@ -40,6 +40,7 @@ int cmd_upgrade_probe(int argc, char **argv); /* for a keeper; not in the table 
 int cmd_info(int argc, char **argv);
 int cmd_adopt(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
+int cmd_rekey(int argc, char **argv);
 int cmd_check_config(int argc, char **argv);
 int cmd_check_tree(int argc, char **argv);
 int cmd_check_mount(int argc, char **argv);
@@ -161,6 +162,22 @@ int cmd_help(int argc, char **argv);
 	"  --reclone  required: this is the only form\n"                                 \
 	"  -c, -o     the mount's configuration\n"                                       \
 	"  -r         the mounts' runtime-directory, if not the configuration's"
+#define CMD_REKEY_USAGE                                                                  \
+	"[--service NAME] [--destroy-now] [--parallel N] [--json] [-c CONFIG]\n"         \
+	"       [-o section.key=value]... [-r DIR] (FILE... | --all | --older-than DURATION)"
+#define CMD_REKEY_HELP                                                                      \
+	"Gives images a new secret of their key service; the old one is destroyed after\n"  \
+	"destroy-delay. Their data stays as it is, and so does the volume key. Guests go\n" \
+	"on: of a mount that is served, the server does it. What was cut short is\n"        \
+	"completed by the same command.\n"                                                  \
+	"  --all          all images of CONFIG's mount\n"                                   \
+	"  --older-than   those whose secret is older, as 90d; also of all\n"               \
+	"  --service      the new secret is made at this service; of all images those\n"    \
+	"                 that are there already are left alone\n"                          \
+	"  --destroy-now  the old secret is destroyed at once\n"                            \
+	"  --parallel     so many at a time\n"                                              \
+	"  --json         one object a line for each file, and for progress\n"              \
+	"  -c, -o, -r     as for adopt; of a mount that is served, FILE alone will do"
 #define CMD_RECOVER_USAGE                                                                \
 	"--escrow-key PRIVATE [--out-key KEYFILE [--any-disk]] [--print-cryptsetup]\n"   \
 	"       FILE... | --escrow-key PRIVATE --to-service -c CONFIG\n"                 \

@@ -87,8 +87,7 @@ static vcf_err_t destroy_label(struct keyservice *ks, const struct journal_entry
 	return err == -ENOKEY ? 0 : err;
 }
 
-/* The key service of that name. -ENOKEY: none is configured; said. */
-static vcf_err_t service_of(struct offline *o, const char *name, struct keyservice **ks)
+vcf_err_t offline_service(struct offline *o, const char *name, struct keyservice **ks)
 {
 	const struct config *service;
 	struct keysettings s;
@@ -129,7 +128,7 @@ static bool may_arrive(const struct journal_entry *e)
 static vcf_err_t destroy_unused(struct offline *o, const struct journal_entry *e)
 {
 	struct keyservice *ks;
-	vcf_err_t err = service_of(o, e->service, &ks);
+	vcf_err_t err = offline_service(o, e->service, &ks);
 
 	if (err)
 		return err;
@@ -381,7 +380,7 @@ vcf_err_t offline_fetch(struct offline *o, const struct offline_file *f,
 	struct keycall call;
 	vcf_err_t err;
 
-	err = service_of(o, t->service, &ks);
+	err = offline_service(o, t->service, &ks);
 	if (err)
 		return err;
 	call = (struct keycall){ks, t->service, f->path, container_subject(f->c)->uuid};
@@ -403,12 +402,11 @@ vcf_err_t offline_fetch(struct offline *o, const struct offline_file *f,
 struct fresh {
 	struct offline *o;
 	struct offline_file *f;
+	struct offline_change *ch;
 	struct journal_entry entry;
 	struct secret *secret;
-	bool refused; /* by the service: nothing is on its way to it */
-	char key_id[TOKEN_KEY_ID_MAX + 1];
-	char service[TOKEN_SERVICE_MAX + 1]; /* that of the file's rule */
-	const char *context;		     /* likewise; NULL: what it has */
+	bool refused;	     /* by the service: nothing is on its way to it */
+	const char *context; /* that of the file's rule; NULL: what it has */
 	char context_text[TOKEN_CONTEXT_MAX + 1];
 };
 
@@ -434,12 +432,15 @@ static void look_up(struct fresh *n)
 					 : NULL;
 	const char *place = d ? d->device_name : place_of(n->o, n->f->path);
 
-	TEXT_CUT(n->service, container_token(n->f->c)->service);
-	if (!config_service(n->o->cfg, n->service))
-		TEXT_CUT(n->service, CONFIG_SERVICE_DEFAULT);
+	if (!*n->ch->service) {
+		TEXT_CUT(n->ch->service, container_token(n->f->c)->service);
+		if (!config_service(n->o->cfg, n->ch->service))
+			TEXT_CUT(n->ch->service, CONFIG_SERVICE_DEFAULT);
+		if (place)
+			TEXT_CUT(n->ch->service, rules_service(n->o->rules, place));
+	}
 	if (!place)
 		return;
-	TEXT_CUT(n->service, rules_service(n->o->rules, place));
 	rules_context(n->o->rules, place, n->context_text);
 	n->context = n->context_text;
 }
@@ -453,21 +454,21 @@ static vcf_err_t make_secret(struct fresh *n)
 
 	if (err)
 		return err;
-	err = service_of(n->o, n->service, &ks);
+	err = offline_service(n->o, n->ch->service, &ks);
 	if (err)
 		return err;
 	containerid_new(n->entry.uuid);
 	n->entry.state = JOURNAL_CREATING;
-	TEXT_CUT(n->entry.service, n->service);
+	TEXT_CUT(n->entry.service, n->ch->service);
 	TEXT_CUT(n->entry.path, n->f->path);
 	err = journal_add(n->o->journal, &n->entry, NULL);
 	if (err)
 		return err;
-	call = (struct keycall){ks, n->service, n->f->path, n->entry.uuid};
+	call = (struct keycall){ks, n->ch->service, n->f->path, n->entry.uuid};
 	err = keycall_new(&call, n->secret, &got);
 	if (err) {
-		fprintf(stderr, "vmcryptfs %s: key service: %s %s\n", n->o->command,
-			strerror(-err), got.text);
+		snprintf(n->ch->text, sizeof(n->ch->text), "key service: %s %s",
+			 strerror(-err), got.text);
 		n->refused = err == -EKEYREJECTED || err == -EDQUOT || err == -EINVAL;
 		return err;
 	}
@@ -476,8 +477,8 @@ static vcf_err_t make_secret(struct fresh *n)
 		secret_free(n->secret);
 		n->secret = got.secret;
 	}
-	TEXT_CUT(n->key_id, got.id);
-	return journal_set(n->o->journal, n->entry.id, JOURNAL_UNUSED, n->key_id, 0);
+	TEXT_CUT(n->ch->key_id, got.id);
+	return journal_set(n->o->journal, n->entry.id, JOURNAL_UNUSED, got.id, 0);
 }
 
 static vcf_err_t note_using(void *arg)
@@ -521,8 +522,8 @@ static vcf_err_t has_header(const struct fresh *n)
 static vcf_err_t write_header(struct fresh *n, enum rekey_outcome *outcome)
 {
 	auto_rekey struct rekey *r = NULL;
-	struct rekey_params p = {.service = n->service,
-				 .key_id = n->key_id,
+	struct rekey_params p = {.service = n->ch->service,
+				 .key_id = n->ch->key_id,
 				 .context = n->context,
 				 .secret = n->secret,
 				 .escrow = config_escrow(n->o->cfg)};
@@ -558,46 +559,79 @@ static void settle(struct fresh *n, enum rekey_outcome outcome)
 	if (!err)
 		err = journal_set(n->o->journal, n->entry.id, JOURNAL_CLOSED, NULL, 0);
 	if (err)
-		fprintf(stderr,
-			"vmcryptfs %s: %s: the new secret could not be settled (%s); the "
-			"next run tries again\n",
-			n->o->command, n->f->path, strerror(-err));
+		log_warn(
+			"%s: the new secret could not be settled (%s); the next run tries "
+			"again",
+			n->f->path, strerror(-err));
+}
+
+/* One that was moved to another instance's place must not become that one's. */
+static bool is_bound_here(const struct fresh *n)
+{
+	return !n->context || strcmp(container_token(n->f->c)->context, n->context) == 0;
+}
+
+static void say_failed(struct offline_change *ch, vcf_err_t err)
+{
+	char reason[256];
+
+	TEXT_CUT(reason, *ch->text	 ? ch->text
+			 : err == -EBUSY ? refusal(err)
+					 : strerror(-err));
+	snprintf(ch->text, sizeof(ch->text), "%s%s", reason,
+		 ch->outcome == REKEY_OLD ? "; it is as it was"
+		 : ch->outcome == REKEY_NEW
+			 ? "; the next open completes the change"
+			 : "; it opens with the old or the new secret");
+}
+
+vcf_err_t offline_change_secret(struct offline *o, struct offline_file *f,
+				struct offline_change *ch)
+{
+	struct fresh n = {.o = o, .f = f, .ch = ch};
+	bool had_escrow = *container_escrow(f->c)->recipient;
+	vcf_err_t err = 0;
+
+	ch->outcome = REKEY_OLD;
+	*ch->text = '\0';
+	look_up(&n);
+	if (ch->stays_bound && !is_bound_here(&n)) {
+		TEXT_CUT(ch->text, "it is bound to another instance");
+		return -EBADMSG;
+	}
+	err = make_secret(&n);
+	if (!err)
+		err = write_header(&n, &ch->outcome);
+	settle(&n, ch->outcome);
+	secret_free(n.secret);
+	ch->escrow_lost = had_escrow && !config_escrow(o->cfg);
+	if (ch->outcome == REKEY_NEW)
+		keycall_assigned(
+			&(const struct keycall){NULL, ch->service, f->path, n.entry.uuid},
+			ch->key_id);
+	if (err)
+		say_failed(ch, err);
+	return err;
 }
 
 vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
 {
-	bool bereft = *container_escrow(f->c)->recipient && !config_escrow(o->cfg);
-	struct fresh n = {.o = o, .f = f};
-	enum rekey_outcome outcome = REKEY_OLD;
+	struct offline_change ch = {.service = ""};
 	char was[UUID_TEXT_LEN + 1], old_key[TOKEN_KEY_ID_MAX + 1];
 	vcf_err_t err;
 
 	TEXT_CUT(was, container_subject(f->c)->uuid_text);
 	TEXT_CUT(old_key, container_token(f->c)->key_id);
-	look_up(&n);
-	err = make_secret(&n);
-	if (!err)
-		err = write_header(&n, &outcome);
-	settle(&n, outcome);
-	secret_free(n.secret);
-	if (outcome == REKEY_NEW)
-		keycall_assigned(
-			&(const struct keycall){NULL, n.service, f->path, n.entry.uuid},
-			n.key_id);
-	if (outcome == REKEY_NEW)
+	err = offline_change_secret(o, f, &ch);
+	if (ch.outcome == REKEY_NEW)
 		printf("%s: uuid %s is %s now, key %s; it was %s\n", f->path, was,
-		       container_subject(f->c)->uuid_text, n.key_id, old_key);
-	if (outcome == REKEY_NEW && bereft)
+		       container_subject(f->c)->uuid_text, ch.key_id, old_key);
+	if (ch.outcome == REKEY_NEW && ch.escrow_lost)
 		fprintf(stderr,
 			"vmcryptfs %s: %s: its escrow token was of the old secret; for a new "
 			"one the configuration needs [escrow] public-key\n",
 			o->command, f->path);
 	if (err)
-		fprintf(stderr, "vmcryptfs %s: %s: %s%s\n", o->command, f->path,
-			err == -EBUSY ? refusal(err) : strerror(-err),
-			outcome == REKEY_OLD ? "; it is as it was"
-			: outcome == REKEY_NEW
-				? "; the next open completes the change"
-				: "; it opens with the old or the new secret");
+		fprintf(stderr, "vmcryptfs %s: %s: %s\n", o->command, f->path, ch.text);
 	return err;
 }

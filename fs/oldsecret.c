@@ -254,6 +254,9 @@ void oldsecret_describe(char *dst, size_t room, const struct oldsecret_end *end)
 	else if (end->how == OLDSECRET_KEPT)
 		snprintf(dst, room, "its old secret %s at %s stays (on-delete = keep)",
 			 end->key_id, end->service);
+	else if (end->how == OLDSECRET_DESTROYED)
+		snprintf(dst, room, "its old secret %s at %s is destroyed", end->key_id,
+			 end->service);
 	else if (end->due <= time(NULL))
 		snprintf(dst, room, "its old secret %s at %s is to be destroyed now",
 			 end->key_id, end->service);

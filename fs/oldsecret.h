@@ -45,9 +45,10 @@ void oldsecret_cancel(struct offline *o, uint64_t id);
 /* What becomes of it. */
 struct oldsecret_end {
 	enum {
-		OLDSECRET_SITE,	 /* it was derived: the site's stays */
-		OLDSECRET_KEPT,	 /* on-delete = keep */
-		OLDSECRET_QUEUED /* destroyed when it is due */
+		OLDSECRET_SITE,	    /* it was derived: the site's stays */
+		OLDSECRET_KEPT,	    /* on-delete = keep */
+		OLDSECRET_QUEUED,   /* destroyed when it is due */
+		OLDSECRET_DESTROYED /* oldsecret_destroy.h */
 	} how;
 	time_t due;
 	char service[TOKEN_SERVICE_MAX + 1], key_id[TOKEN_KEY_ID_MAX + 1];

@@ -117,7 +117,8 @@ static vcf_err_t leave_mount(struct tool_place *p)
 	if (!rel || mountpoint_of(backing, shown, sizeof(shown)) == 0)
 		return rel ? -EXDEV : -EISDIR;
 	TEXT_CUT(p->mountpoint, point);
-	return join(p->path, backing, rel);
+	TEXT_CUT(p->name, rel); /* which lies in p->path */
+	return join(p->path, backing, p->name);
 }
 
 vcf_err_t tool_place(const struct tool *t, const char *path, struct tool_place *out)

@@ -66,6 +66,7 @@ void tool_end(struct tool *t);
 struct tool_place {
 	char path[PATH_MAX];	   /* in the backing folder, or where it was named */
 	char mountpoint[PATH_MAX]; /* of the mount that it was named in; "": none */
+	char name[PATH_MAX];	   /* below that */
 	char rel[PATH_MAX];	   /* below cfg's backing folder; "": it is not there */
 };
 

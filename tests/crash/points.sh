@@ -28,9 +28,10 @@ done
 declare -A excused=(
 	[init-saved]="before the mount serves: walk.sh"
 	[confirm-added]="a command of an operator: keys.sh"
-	[oldsecret-noted]="likewise"
+	[oldsecret-noted]="a command: rekey.sh"
 	[oldsecret-gone]="likewise"
 	[oldsecret-queued]="likewise"
+	[oldsecret-destroyed]="likewise"
 	[device-filled]="needs a block device: device.sh"
 	[device-claimed]="likewise"
 )
