@@ -64,7 +64,8 @@ NODISCARD vcf_err_t oldsecret_gone(struct offline *o, uint64_t id, bool now,
 /* "its old secret ID at SERVICE ..." */
 void oldsecret_describe(char *dst, size_t room, const struct oldsecret_end *end);
 
-/* offline_init(): is this note one of these, and what to do with it. Logs what stays. */
+/* offline_init(): is this note one of these (or of shred.h, which completes its own), and what to do
+   with it. Logs what stays. */
 bool oldsecret_is(const struct journal_entry *e);
 void oldsecret_settle(struct offline *o, const struct journal_entry *e);
 

@@ -136,6 +136,8 @@ vcf_err_t tool_place(const struct tool *t, const char *path, struct tool_place *
 		err = leave_mount(p);
 	if (!err && lstat(p->path, &st) < 0)
 		err = -errno;
+	if (err == -ENOENT)
+		*out = *p;
 	if (err)
 		return err;
 	if (S_ISLNK(st.st_mode))
@@ -172,6 +174,19 @@ static vcf_err_t make_room(struct tool_list *l)
 	return 0;
 }
 
+vcf_err_t tool_list_add(struct tool_list *l, const char *path)
+{
+	vcf_err_t err = make_room(l);
+
+	if (err)
+		return err;
+	l->paths[l->cnt] = strdup(path);
+	if (!l->paths[l->cnt])
+		return -ENOMEM;
+	l->cnt++;
+	return 0;
+}
+
 static int found(void *arg, const struct treescan_file *f)
 {
 	struct finding *s = arg;
@@ -181,15 +196,7 @@ static int found(void *arg, const struct treescan_file *f)
 	if (!s->wanted(s->arg, f))
 		return 0;
 	err = join(path, s->backing, f->path);
-	if (!err)
-		err = make_room(s->list);
-	if (err)
-		return err;
-	s->list->paths[s->list->cnt] = strdup(path);
-	if (!s->list->paths[s->list->cnt])
-		return -ENOMEM;
-	s->list->cnt++;
-	return 0;
+	return err ? err : tool_list_add(s->list, path);
 }
 
 vcf_err_t tool_find(struct tool *t, struct tool_list *out,

@@ -72,7 +72,8 @@ struct tool_place {
 
 /*
  * Follows the name to the backing folder, where it leads into a mount. What is a symbolic link there
- * is not followed. -ENOENT, -errno; -EXDEV: the backing folder of that mount is hidden by it.
+ * is not followed. -ENOENT: out->path is where it would be, "" without its folder; -EXDEV: the
+ * backing folder of that mount is hidden by it; -errno.
  */
 NODISCARD vcf_err_t tool_place(const struct tool *t, const char *path,
 			       struct tool_place *out);
@@ -116,6 +117,7 @@ struct tool_list {
 NODISCARD vcf_err_t tool_find(struct tool *t, struct tool_list *out,
 			      bool (*wanted)(void *arg, const struct treescan_file *f),
 			      void *arg);
+NODISCARD vcf_err_t tool_list_add(struct tool_list *l, const char *path); /* a copy */
 void tool_list_free(struct tool_list *l);
 
 #endif

@@ -32,6 +32,11 @@ declare -A excused=(
 	[oldsecret-gone]="likewise"
 	[oldsecret-queued]="likewise"
 	[oldsecret-destroyed]="likewise"
+	[shred-noted]="a command: shred.sh"
+	[shred-wiped]="likewise"
+	[shred-destroyed]="likewise"
+	[shred-told]="likewise"
+	[shred-removed]="likewise"
 	[device-filled]="needs a block device: device.sh"
 	[device-claimed]="likewise"
 )
