@@ -12,7 +12,6 @@
 #include "crypto/secret.h"
 #include "util/cleanup.h"
 #include "util/crashpoint.h"
-#include "util/err.h"
 #include "util/io.h"
 #include "util/log.h"
 
@@ -90,6 +89,17 @@ static vcf_err_t wipe(int fd, uint64_t to)
 	return err ? err : err2;
 }
 
+vcf_err_t header_overwrite(int fd, uint64_t data_off)
+{
+	uint64_t len;
+	vcf_err_t err = io_file_len(fd, &len);
+
+	if (err)
+		return err;
+	len = (len + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+	return wipe(fd, len < data_off ? len : data_off);
+}
+
 void header_wipe(int fd, uint64_t data_off, const char *name)
 {
 	struct stat st;
@@ -101,11 +111,8 @@ void header_wipe(int fd, uint64_t data_off, const char *name)
 		log_info("%s: its header is not overwritten: the file has a name", name);
 		return;
 	}
-	if (!err) {
-		uint64_t size = ((uint64_t)st.st_size + PAGE - 1) & ~(uint64_t)(PAGE - 1);
-
-		err = wipe(fd, size < data_off ? size : data_off);
-	}
+	if (!err)
+		err = header_overwrite(fd, data_off);
 	if (!err && ftruncate(fd, 0) < 0)
 		err = -errno;
 	if (err)

@@ -50,6 +50,8 @@ int cmd_libvirt_secret(int argc, char **argv);
 int cmd_token_open(int argc, char **argv); /* for cryptsetup's plugin; not in the table */
 int cmd_adopt(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
+int cmd_rekey(int argc, char **argv);
+int cmd_shred(int argc, char **argv);
 int cmd_check_config(int argc, char **argv);
 int cmd_check_tree(int argc, char **argv);
 int cmd_check_mount(int argc, char **argv);
@@ -324,6 +326,37 @@ int cmd_help(int argc, char **argv);
 	"  --parallel     so many files at a time\n"                                      \
 	"  --json         one object a line\n"                                            \
 	"  -r             the mounts' runtime-directory, if not the configuration's"
+#define CMD_REKEY_USAGE                                                                  \
+	"[--service NAME] [--destroy-now] [--parallel N] [--json] [-c CONFIG]\n"         \
+	"       [-o section.key=value]... [-r DIR] (FILE... | --all | --older-than DURATION)"
+#define CMD_REKEY_HELP                                                                      \
+	"Gives images a new secret of their key service; the old one is destroyed after\n"  \
+	"destroy-delay. Their data stays as it is, and so does the volume key. Guests go\n" \
+	"on: of a mount that is served, the server does it. What was cut short is\n"        \
+	"completed by the same command.\n"                                                  \
+	"  --all          all images of CONFIG's mount\n"                                   \
+	"  --older-than   those whose secret is older, as 90d; also of all\n"               \
+	"  --service      the new secret is made at this service; of all images those\n"    \
+	"                 that are there already are left alone\n"                          \
+	"  --destroy-now  the old secret is destroyed at once\n"                            \
+	"  --parallel     so many at a time\n"                                              \
+	"  --json         one object a line for each file, and for progress\n"              \
+	"  -c, -o, -r     as for adopt; of a mount that is served, FILE alone will do"
+#define CMD_SHRED_USAGE                                                                  \
+	"--yes [--receipt FILE] [--keep-file] [--parallel N] [--json] -c CONFIG\n"       \
+	"       [-o section.key=value]... [-r DIR] FILE..."
+#define CMD_SHRED_HELP                                                                    \
+	"Destroys images at once: the header is overwritten, then the secret destroyed\n" \
+	"at the key service, without a delay, then the file removed. For each that the\n" \
+	"service has acknowledged there is a receipt, a line of JSON. NOBODY CAN UNDO\n"  \
+	"THIS. What is in use is refused (exit code 5). Cut short, the same command\n"    \
+	"completes it.\n"                                                                 \
+	"  --yes        says that it is meant\n"                                          \
+	"  --receipt    the receipts go to the end of this file, not to the output\n"     \
+	"  --keep-file  what is left of the file stays: ciphertext\n"                     \
+	"  --parallel   so many at a time\n"                                              \
+	"  --json       one object a line for each file, with its receipt\n"              \
+	"  -c, -o, -r   as for adopt"
 #define CMD_RECOVER_USAGE                                                                \
 	"--escrow-key PRIVATE [--out-key KEYFILE [--any-disk]] [--print-cryptsetup]\n"   \
 	"       FILE... | --escrow-key PRIVATE --to-service -c CONFIG\n"                 \

@@ -43,6 +43,8 @@ static inline enum exit_code exit_code_of(vcf_err_t err)
 	case -ETIMEDOUT:
 	case -EDQUOT:
 		return EXIT_KEYSERVICE;
+	case -EOPNOTSUPP:
+		return EXIT_REFUSED;
 	case -EACCES:
 	case -EPERM:
 		return EXIT_PERMISSION;

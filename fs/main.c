@@ -33,6 +33,8 @@ const struct command commands[] = {
 	{"libvirt-secret", cmd_libvirt_secret, CMD_LIBVIRT_SECRET_USAGE,
 	 CMD_LIBVIRT_SECRET_HELP},
 	{"adopt", cmd_adopt, CMD_ADOPT_USAGE, CMD_ADOPT_HELP},
+	{"rekey", cmd_rekey, CMD_REKEY_USAGE, CMD_REKEY_HELP},
+	{"shred", cmd_shred, CMD_SHRED_USAGE, CMD_SHRED_HELP},
 	{"recover", cmd_recover, CMD_RECOVER_USAGE, CMD_RECOVER_HELP},
 	{"check-config", cmd_check_config, CMD_CHECK_CONFIG_USAGE, CMD_CHECK_CONFIG_HELP},
 	{"check-tree", cmd_check_tree, CMD_CHECK_TREE_USAGE, CMD_CHECK_TREE_HELP},

@@ -11,6 +11,7 @@
 #define VCF_FS_OFFLINE_H
 
 #include "crypto/container.h"
+#include "crypto/container_rekey.h"
 #include "crypto/journal.h"
 #include "crypto/keyservice.h"
 #include "fs/config.h"
@@ -71,6 +72,27 @@ void offline_close(struct offline_file *f);
 /* The secret of the loaded container, from the service. Says what is wrong. */
 NODISCARD vcf_err_t offline_fetch(struct offline *o, const struct offline_file *f,
 				  struct secret **secret);
+
+/* The key service of that name. -ENOKEY: none is configured; said. */
+NODISCARD vcf_err_t offline_service(struct offline *o, const char *name,
+				    struct keyservice **ks);
+
+/* How the secret of a container is changed, and what became of it. */
+struct offline_change {
+	char service[TOKEN_SERVICE_MAX +
+		     1];  /* ""; that of the file's rule; then: the one taken */
+	bool stays_bound; /* -EBADMSG where it lies in another instance's place; else it
+			     becomes that one's */
+	enum token_holes holes; /* of a foreign one */
+	enum rekey_outcome outcome;
+	char key_id[TOKEN_KEY_ID_MAX + 1]; /* the new one */
+	bool escrow_lost;		   /* it had an escrow token, and has none */
+	char text[768];			   /* what went wrong */
+};
+
+/* The new secret of an unlocked container, and its new uuid. Says nothing. */
+NODISCARD vcf_err_t offline_change_secret(struct offline *o, struct offline_file *f,
+					  struct offline_change *ch);
 
 /*
  * Gives the unlocked container a new secret of the service, and its uuid; the context becomes that

@@ -254,6 +254,9 @@ void oldsecret_describe(char *dst, size_t room, const struct oldsecret_end *end)
 	else if (end->how == OLDSECRET_KEPT)
 		snprintf(dst, room, "its old secret %s at %s stays (on-delete = keep)",
 			 end->key_id, end->service);
+	else if (end->how == OLDSECRET_DESTROYED)
+		snprintf(dst, room, "its old secret %s at %s is destroyed", end->key_id,
+			 end->service);
 	else if (end->due <= time(NULL))
 		snprintf(dst, room, "its old secret %s at %s is to be destroyed now",
 			 end->key_id, end->service);
@@ -325,7 +328,7 @@ static enum place look_at_both(const struct journal_entry *e)
 
 bool oldsecret_is(const struct journal_entry *e)
 {
-	return e->state == JOURNAL_DELETING;
+	return e->state == JOURNAL_DELETING || e->state == JOURNAL_WIPED;
 }
 
 static void settle_gone(struct offline *o, const struct journal_entry *e)
@@ -345,9 +348,16 @@ static void settle_gone(struct offline *o, const struct journal_entry *e)
 
 void oldsecret_settle(struct offline *o, const struct journal_entry *e)
 {
-	enum place at = look_at_both(e);
 	bool is_below = shown_path(o, e->path) != e->path;
+	enum place at;
 
+	if (e->state == JOURNAL_WIPED) {
+		if (strcmp(o->command, "shred") != 0)
+			log_info("%s: shred was cut short: the next one completes it",
+				 e->path);
+		return;
+	}
+	at = look_at_both(e);
 	if (at == PLACE_HAS)
 		close_note(o, e->id);
 	else if (at == PLACE_OTHER || (at == PLACE_NONE && is_below))

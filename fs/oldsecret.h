@@ -45,9 +45,10 @@ void oldsecret_cancel(struct offline *o, uint64_t id);
 /* What becomes of it. */
 struct oldsecret_end {
 	enum {
-		OLDSECRET_SITE,	 /* it was derived: the site's stays */
-		OLDSECRET_KEPT,	 /* on-delete = keep */
-		OLDSECRET_QUEUED /* destroyed when it is due */
+		OLDSECRET_SITE,	    /* it was derived: the site's stays */
+		OLDSECRET_KEPT,	    /* on-delete = keep */
+		OLDSECRET_QUEUED,   /* destroyed when it is due */
+		OLDSECRET_DESTROYED /* oldsecret_destroy.h */
 	} how;
 	time_t due;
 	char service[TOKEN_SERVICE_MAX + 1], key_id[TOKEN_KEY_ID_MAX + 1];
@@ -63,7 +64,8 @@ NODISCARD vcf_err_t oldsecret_gone(struct offline *o, uint64_t id, bool now,
 /* "its old secret ID at SERVICE ..." */
 void oldsecret_describe(char *dst, size_t room, const struct oldsecret_end *end);
 
-/* offline_init(): is this note one of these, and what to do with it. Logs what stays. */
+/* offline_init(): is this note one of these (or of shred.h, which completes its own), and what to do
+   with it. Logs what stays. */
 bool oldsecret_is(const struct journal_entry *e);
 void oldsecret_settle(struct offline *o, const struct journal_entry *e);
 

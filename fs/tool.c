@@ -99,7 +99,7 @@ static vcf_err_t resolve(const char *path, char dst[PATH_MAX])
 
 static vcf_err_t leave_mount(struct tool_place *p)
 {
-	char point[PATH_MAX], backing[PATH_MAX], shown[PATH_MAX], name[PATH_MAX];
+	char point[PATH_MAX], backing[PATH_MAX], shown[PATH_MAX];
 	struct mountpoint_info info;
 	struct statx stx;
 	const char *rel;
@@ -117,8 +117,8 @@ static vcf_err_t leave_mount(struct tool_place *p)
 	if (!rel || mountpoint_of(backing, shown, sizeof(shown)) == 0)
 		return rel ? -EXDEV : -EISDIR;
 	TEXT_CUT(p->mountpoint, point);
-	TEXT_CUT(name, rel); /* it lies in p->path */
-	return join(p->path, backing, name);
+	TEXT_CUT(p->name, rel); /* which lies in p->path */
+	return join(p->path, backing, p->name);
 }
 
 static bool follow_to_device(char path[PATH_MAX])
@@ -147,6 +147,8 @@ vcf_err_t tool_place(const struct tool *t, const char *path, struct tool_place *
 		err = leave_mount(p);
 	if (!err && lstat(p->path, &st) < 0)
 		err = -errno;
+	if (err == -ENOENT)
+		*out = *p;
 	if (err)
 		return err;
 	if (S_ISLNK(st.st_mode) && !follow_to_device(p->path))

@@ -66,13 +66,14 @@ void tool_end(struct tool *t);
 struct tool_place {
 	char path[PATH_MAX];	   /* in the backing folder, or where it was named */
 	char mountpoint[PATH_MAX]; /* of the mount that it was named in; "": none */
+	char name[PATH_MAX];	   /* below that */
 	char rel[PATH_MAX];	   /* below cfg's backing folder; "": it is not there */
 };
 
 /*
  * Follows the name to the backing folder, where it leads into a mount. What is a symbolic link there
- * is not followed, unless it leads to a block device (/dev/VG/LV).
- * -ENOENT, -errno; -EXDEV: the backing folder of that mount is hidden by it.
+ * is not followed, unless it leads to a block device (/dev/VG/LV). -ENOENT: out->path is where it would
+ * be, "" without its folder; -EXDEV: the backing folder of that mount is hidden by it; -errno.
  */
 NODISCARD vcf_err_t tool_place(const struct tool *t, const char *path,
 			       struct tool_place *out);
