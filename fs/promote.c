@@ -18,7 +18,7 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-enum { BACKOFF_MIN_MS = 1000, BACKOFF_MAX_MS = 60 * 1000 };
+enum { BACKOFF_MIN_MS = 1000, BACKOFF_MAX_MS = 60 * 1000, AGAIN_SAID = 10 };
 
 struct wish {
 	struct wish *next;
@@ -36,6 +36,7 @@ struct promoter {
 	struct wish *under_way;	   /* (l) */
 	uint64_t not_before_ms;	   /* (l) monotonic */
 	unsigned int backoff_ms;   /* (l) */
+	unsigned int again;	   /* (l) times in a row that it was no time for one */
 	bool looked_at_open;	   /* by ticks alone */
 };
 
@@ -219,6 +220,13 @@ static void finish(void *arg, const struct rekeyjob_result *res)
 	vcf_err_t err = res->final ? 0 : res->err;
 	SCOPED_LOCK(&p->lock);
 
+	if (res->final && res->err)
+		log_info("%s: is left without a secret of its own: %s",
+			 p->under_way->path, strerror(-res->err));
+	p->again = err == -EAGAIN ? p->again + 1 : 0;
+	if (p->again == AGAIN_SAID)
+		log_info("%s: has no secret of its own yet: somebody else works on it",
+			 p->under_way->path);
 	if (err && err != -EAGAIN && err != -ECANCELED)
 		log_info("%s: has no secret of its own yet: %s; it is tried again",
 			 p->under_way->path, strerror(-err));
