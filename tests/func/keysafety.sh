@@ -128,6 +128,7 @@ fault new lose
 writer=$!
 stored() { [ "$(secrets)" -gt $((before + 1)) ]; }
 wait_for 5 stored || fail "not stored"
+expect_log 'keeper is gone' # the server may live that much longer
 kill -KILL "$VCF_PID" "$(cut -d' ' -f1 <(vcf_status_get 's["server_pid"]'))"
 wait $writer || true
 umount -l "$MNT"

@@ -145,7 +145,7 @@ kill -9 $pid
 wait $pid 2>/dev/null || true
 fault
 expect_log 'cannot open the journal|no inventory can be made'
-"$VMCRYPTFS" keys inventory -c "$CONF" >"$W/inventory"
+wait_for 10 inventory
 grep -q '"state":"creating"' "$W/inventory" || fail "in no inventory: $(cat "$W/inventory")"
 ok "what was cut short is in the inventory, which waits for what is not"
 
