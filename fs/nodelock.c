@@ -80,7 +80,7 @@ void nodelock_byte_release(int fd, enum nodelock_byte which)
  * NFS looks at the file anew when a lock is taken, CephFS is told of changes; the kernel's cache of a
  * FUSE client (GlusterFS) knows nothing of either, and FOPEN_DIRECT_IO is its server's to give.
  */
-static bool fuse_below; /* set before there are threads that look */
+static _Atomic bool fuse_below; /* a command's threads look at a file each */
 
 void nodelock_begin(int fd)
 {

@@ -48,7 +48,7 @@ void nodelock_byte_release(int fd, enum nodelock_byte which);
  * file are dropped, where its file system would go on using them. Taking a lock does it; others do it
  * before they read. What is read ahead would come too early: not by this open file.
  */
-/* fd: any on the backing folder's file system. Before there are threads. */
+/* fd: any on the backing folder's file system, or that of a command's file. */
 void nodelock_begin(int fd);
 bool nodelock_fuse_below(void); /* is it a FUSE file system? */
 void nodelock_look_anew(int fd);

@@ -39,7 +39,7 @@ struct run {
 	uint64_t begun_ms;
 };
 
-static volatile sig_atomic_t interrupted;
+static _Atomic sig_atomic_t interrupted; /* a handler writes it, threads read it */
 
 static void on_signal(int sig)
 {

@@ -151,7 +151,12 @@ if [ "$kills" -ge 0 ]; then
 fi
 
 random_kills() { # COUNT
-	local i what file pid
+	local i what file pid rc cut=0 took
+	prepare encrypt f
+	took=$(date +%s%N)
+	run encrypt f
+	took=$((($(date +%s%N) - took) / 1000000 + 1))
+	clean f
 	for ((i = 0; i < $1; i++)); do
 		file=f
 		[ $((RANDOM % 3)) != 0 ] || file=f.part
@@ -159,12 +164,14 @@ random_kills() { # COUNT
 		prepare "$what" "$file"
 		(tool "$what" "$file") &
 		pid=$!
-		sleep "0.$(printf %03d $((RANDOM % 400)))"
+		sleep "0.$(printf %03d $((RANDOM % took)))"
 		kill -9 $pid 2>/dev/null || true
-		wait $pid 2>/dev/null || true
+		rc=0
+		wait $pid 2>/dev/null || rc=$?
+		cut=$((cut + (rc == 137)))
 		whole "$file" "kill $i of $what $file"
 		again "$what" "$file" "kill $i of $what $file"
 	done
-	ok "$1 kills at random moments"
+	ok "$1 kills at random moments, $cut while it was at work"
 }
 random_kills "${kills#-}"

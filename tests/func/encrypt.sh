@@ -114,6 +114,28 @@ exits 0 encrypt "$BACK/aaaa/disk"
 grep -q "encrypted already" "$W/stdout" || fail "the second time: $(cat "$W/stdout")"
 ok "encrypt --all"
 
+# Interrupted: it is as it was, or done already.
+vcf_umount
+cp "$W/ref/disk" "$BACK/aaaa/long"
+dd if=/dev/urandom of="$BACK/aaaa/long" bs=1M count=400 conv=notrunc status=none
+sum=$(sha256sum <"$BACK/aaaa/long")
+before_secrets=$(secrets)
+"$VMCRYPTFS" encrypt -c "$CONF" "${options[@]}" "$BACK/aaaa/long" >/dev/null 2>"$W/stderr" &
+pid=$!
+begun() { [ -e "$BACK/aaaa/.long.vmcryptfs" ]; }
+wait_for 10 begun || fail "does not begin"
+kill -TERM $pid
+rc=0
+wait $pid || rc=$?
+equal "interrupted" 1 $rc
+says "interrupted; it is as it was"
+equal "content" "$sum" "$(sha256sum <"$BACK/aaaa/long")"
+equal "secrets" "$before_secrets" "$(secrets)"
+nothing_left
+rm "$BACK/aaaa/long"
+vcf_mount "${options[@]}"
+ok "interrupted"
+
 # Under a served mount, by its name there.
 vcf_umount
 cp "$W/ref/disk" "$BACK/aaaa/late"
