@@ -523,8 +523,7 @@ static const struct {
 } ops[] = {
 	{"pending", op_pending}, {"restore", op_decide}, {"drop", op_decide},
 	{"confirm", op_decide},	 {"queue", op_queue},	 {"reaped", op_reaped},
-	{"forget", op_forget},
-	{"rekey", op_rekey},
+	{"forget", op_forget},	 {"rekey", op_rekey},
 };
 
 static struct json_object *run(const struct keysop *k, struct json_object *request)
