@@ -100,6 +100,8 @@ well() { # IMAGE
 	equal "content $1" "content $1" "$(timeout 30 cat "$MNT/f$1")"
 }
 
+no_keys() { [ "$(vcf_status_get "s['keys']")" = 0 ]; }
+wait_for 20 no_keys || fail "keys stay" # of the images that were just read
 exec 9<>"$MNT/f9"
 kill -STOP "$(svc_pid "$KEYS/kmip" kmip)"
 must_fail_with "Connection timed out" cat "$MNT/f1"
