@@ -311,8 +311,8 @@ int cmd_help(int argc, char **argv);
 	"       [--data-offset SIZE] [--destroy-now] [--no-verify] [--parallel N]\n"     \
 	"       [--json] [-r RUNTIME-DIRECTORY] (--all | PATH...)"
 #define CMD_CONVERT_HELP                                                                  \
-	"Gives images that nobody has open another form: LUKS1 or LUKS2, the sector\n"    \
-	"size, where the data begins.\n"                                                  \
+	"Gives images that nobody has open another form.\n"                               \
+	"That is LUKS1 or LUKS2, the sector size, where the data begins.\n"               \
 	"The image is written anew beside the old one, with a new volume key and a new\n" \
 	"secret, compared, and exchanged with it; the old secret goes the way of a\n"     \
 	"deleted image's. Killed at any point, it is the old image or the new one, and\n" \
@@ -329,24 +329,26 @@ int cmd_help(int argc, char **argv);
 #define CMD_REKEY_USAGE                                                                  \
 	"[--service NAME] [--destroy-now] [--parallel N] [--json] [-c CONFIG]\n"         \
 	"       [-o section.key=value]... [-r DIR] (FILE... | --all | --older-than DURATION)"
-#define CMD_REKEY_HELP                                                                      \
-	"Gives images a new secret of their key service; the old one is destroyed after\n"  \
-	"destroy-delay. Their data stays as it is, and so does the volume key. Guests go\n" \
-	"on: of a mount that is served, the server does it. What was cut short is\n"        \
-	"completed by the same command.\n"                                                  \
-	"  --all          all images of CONFIG's mount\n"                                   \
-	"  --older-than   those whose secret is older, as 90d; also of all\n"               \
-	"  --service      the new secret is made at this service; of all images those\n"    \
-	"                 that are there already are left alone\n"                          \
-	"  --destroy-now  the old secret is destroyed at once\n"                            \
-	"  --parallel     so many at a time\n"                                              \
-	"  --json         one object a line for each file, and for progress\n"              \
+#define CMD_REKEY_HELP                                                                   \
+	"Gives images a new secret of their key service.\n"                              \
+	"The old one is destroyed after destroy-delay.\n"                                \
+	"Their data stays as it is, and so does the volume key. Guests go\n"             \
+	"on: of a mount that is served, the server does it. What was cut short is\n"     \
+	"completed by the same command.\n"                                               \
+	"  --all          all images of CONFIG's mount\n"                                \
+	"  --older-than   those whose secret is older, as 90d; also of all\n"            \
+	"  --service      the new secret is made at this service; of all images those\n" \
+	"                 that are there already are left alone\n"                       \
+	"  --destroy-now  the old secret is destroyed at once\n"                         \
+	"  --parallel     so many at a time\n"                                           \
+	"  --json         one object a line for each file, and for progress\n"           \
 	"  -c, -o, -r     as for adopt; of a mount that is served, FILE alone will do"
 #define CMD_SHRED_USAGE                                                                  \
 	"--yes [--receipt FILE] [--keep-file] [--parallel N] [--json] -c CONFIG\n"       \
 	"       [-o section.key=value]... [-r DIR] FILE..."
 #define CMD_SHRED_HELP                                                                    \
-	"Destroys images at once: the header is overwritten, then the secret destroyed\n" \
+	"Destroys images at once.\n"                                                      \
+	"The header is overwritten, then the secret destroyed\n"                          \
 	"at the key service, without a delay, then the file removed. For each that the\n" \
 	"service has acknowledged there is a receipt, a line of JSON. NOBODY CAN UNDO\n"  \
 	"THIS. What is in use is refused (exit code 5). Cut short, the same command\n"    \

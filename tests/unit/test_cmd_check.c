@@ -143,7 +143,7 @@ static const struct {
 	{{"check-tree"}, EXIT_USAGE, NULL},
 	{{"help"},
 	 EXIT_OK,
-	 "  check-config  Reads a configuration and names all its faults.\n"},
+	 "  check-config    Reads a configuration and names all its faults.\n"},
 	{{"help", "check-tree"}, EXIT_OK, "usage: vmcryptfs check-tree [-o"},
 	{{"help", "config"}, EXIT_OK, "\n  destroy-delay = duration"},
 	{{"help", "frob"}, EXIT_USAGE, NULL},
