@@ -13,7 +13,7 @@ kills=${1:-25}
 vcf_setup
 expect_log 'the server \(pid [0-9]+, generation [0-9]+\) was killed by signal 9 with'
 expect_log 'one copy of the header was damaged and is written anew'
-sed -i 's|^helper = .*|&\nreserve = 0\ndestroy-delay = 0\nlinger = 0|' "$CONF"
+sed -i 's|^helper = .*|&\nreserve = 0\ndestroy-delay = 0\ndestroy-rate = 6000\nlinger = 0|' "$CONF"
 opts=()
 : >"$W/crash"
 
