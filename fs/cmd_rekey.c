@@ -35,7 +35,7 @@ struct rekey_run {
 	bool all, destroy_now;
 	struct rules *rules; /* NULL: without a configuration */
 	struct mutex lock;
-	struct offline offline; /* (l) */
+	struct offline offline; /* after begin_offline() */
 	bool offline_begun;	/* (l) */
 	int offline_code;	/* (l) */
 };
@@ -222,8 +222,10 @@ static vcf_err_t change_online(const struct rekey_run *r, const struct target *t
 
 /* --- where nobody serves it --- */
 
-static int begin_offline_locked(struct rekey_run *r)
+static int begin_offline(struct rekey_run *r)
 {
+	SCOPED_LOCK(&r->lock);
+
 	if (!r->offline_begun)
 		r->offline_code = offline_init(&r->offline, r->tool.command, r->tool.cfg,
 					       r->tool.runtime);
@@ -310,12 +312,11 @@ static vcf_err_t change_offline(struct rekey_run *r, const struct target *t)
 {
 	struct offline_file f;
 	vcf_err_t err;
-	SCOPED_LOCK(&r->lock);
 
 	if (!r->tool.cfg)
 		return tool_fail(t->f, -EINVAL,
 				 "nobody serves it: -c CONFIG is needed to change it");
-	if (begin_offline_locked(r))
+	if (begin_offline(r))
 		return tool_fail(t->f, r->offline_code == EXIT_BUSY ? -EBUSY : -EIO,
 				 "another such command is at work, or its journal cannot "
 				 "be used");

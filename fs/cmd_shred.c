@@ -11,12 +11,10 @@
 #include "fs/shred.h"
 #include "util/cleanup.h"
 #include "util/io.h"
-#include "util/lock.h"
 
 struct shred_run {
 	struct tool tool;
 	struct shred shred;
-	struct mutex lock;
 	struct tool_list done; /* completed for an earlier run */
 	const char *receipts;  /* NULL: standard output */
 	int receipt_fd;
@@ -96,7 +94,6 @@ static vcf_err_t shred_one(void *arg, struct tool_file *f)
 				       "since, and stays: shred again if that is meant");
 	if (err)
 		return tool_fail(f, err, "%s", refusal(err));
-	SCOPED_LOCK(&r->lock);
 	return shred_file(&r->shred, f, place);
 }
 
@@ -171,9 +168,7 @@ static int parse(struct shred_run *r, int argc, char **argv)
 
 int cmd_shred(int argc, char **argv)
 {
-	struct shred_run r = {.tool = {.command = "shred"},
-			      .lock = MUTEX_INIT(RANK_REKEY_RUN),
-			      .receipt_fd = -1};
+	struct shred_run r = {.tool = {.command = "shred"}, .receipt_fd = -1};
 	int code = parse(&r, argc, argv);
 
 	r.shred.receipt = write_receipt;

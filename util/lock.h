@@ -15,7 +15,7 @@
 #include <pthread.h>
 
 enum lock_rank {
-	RANK_REKEY_RUN = 2,    /*     rekey_run.lock: what no daemon does */
+	RANK_REKEY_RUN = 2,    /*     rekey_run.lock: the first that no daemon does */
 	RANK_WALK = 3,	       /*     server.walk_lock: one walk of the tree at a time */
 	RANK_NAMES = 5,	       /*     server.names_lock (rw): which files there are */
 	RANK_TREE = 10,	       /*     unlink, rename, and the journal's steps */

@@ -3,7 +3,7 @@
 # rekey dies at each of its steps, without a daemon and in the server, and at random moments. The
 # image opens with what it has, the same command completes the change, and afterwards the service
 # holds the image's secret and no other.
-# usage: rekey.sh [RANDOM-KILLS]
+# usage: rekey.sh [RANDOM-KILLS [luks1]]
 # Needs a build with -Dcrash-points=true.
 . "$(dirname "${BASH_SOURCE[0]}")/../func/lib.sh"
 need_fuse
@@ -13,12 +13,12 @@ kills=${1:-25}
 vcf_setup
 expect_log 'the server \(pid [0-9]+, generation [0-9]+\) was killed by signal 9 with'
 expect_log 'one copy of the header was damaged and is written anew'
-sed -i 's|^helper = .*|&\nreserve = 0\ndestroy-delay = 0\nlinger = 0|' "$CONF"
+sed -i 's|^helper = .*|&\nreserve = 0\ndestroy-delay = 0\ndestroy-rate = 6000\nlinger = 0|' "$CONF"
 opts=()
 : >"$W/crash"
 
-FORMAT=${FORMAT:-luks2}
-[ "$FORMAT" = luks2 ] || opts+=(-o format.type=luks1 -o format.sector-size=512)
+format=${2:-luks2}
+[ "$format" = luks2 ] || opts+=(-o format.type=luks1 -o format.sector-size=512)
 pattern 1 300000 >"$W/1"
 
 rekey() { timeout 60 "$VMCRYPTFS" rekey -c "$CONF" "$@"; }
@@ -43,7 +43,7 @@ vcf_umount
 steps='oldsecret-noted rekey-slot rekey-noted rekey-switched rekey-headers rekey-wiped oldsecret-gone
 	oldsecret-queued journal-written journal-written:2 journal-written:3 journal-written:4 journal-written:5
 	journal-written:6'
-[ "$FORMAT" = luks2 ] || steps="$steps rekey-kept"
+[ "$format" = luks2 ] || steps="$steps rekey-kept"
 for point in $steps; do
 	uuid=$(field uuid)
 	rc=0

@@ -204,6 +204,15 @@ equal "generation" 3 "$(field many/1 generation)"
 equal "generation" 2 "$(field many/3 generation)"
 ok "by age"
 
+vcf_umount
+rekey --all --parallel 4 >"$W/out" 2>"$W/stderr" || fail "$(cat "$W/stderr")"
+equal "changed" 55 "$(grep -c ' now, key ' "$W/out")"
+vcf_mount "${opts[@]}" -o key-service.destroy-delay=0
+for i in {1..50}; do
+	equal "content" "content $i" "$(cat "$MNT/many/$i")"
+done
+ok "four at a time without a daemon"
+
 rm -r "$MNT/many"
 rekey --service gold "$MNT/aaaa/a" >"$W/out"
 equal "service" gold "$(field aaaa/a service)"
