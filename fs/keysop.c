@@ -300,7 +300,8 @@ static int is_known(void *arg, const struct journal_entry *e)
 	const struct journal_entry *want = arg;
 
 	return memcmp(e->uuid, want->uuid, UUID_LEN) == 0 ||
-	       strcmp(e->key_id, want->key_id) == 0;
+	       (strcmp(e->key_id, want->key_id) == 0 &&
+		strcmp(e->service, want->service) == 0);
 }
 
 /* The header that was saved with it is that of a container with this secret. */

@@ -292,7 +292,10 @@ static vcf_err_t keep_closed(int fd)
 {
 	vcf_err_t err = nodelock_byte(fd, NODELOCK_OPEN, true, false);
 
-	return err == -EAGAIN ? -EBUSY : 0; /* others: no such locks */
+	if (err == -EAGAIN)
+		return -EBUSY;
+	/* no such locks: status tells */
+	return err == -EINVAL || err == -EOPNOTSUPP || err == -ENOSYS ? 0 : err;
 }
 
 static vcf_err_t ask_to_forget(const char *socket, const struct stat *st)

@@ -321,9 +321,17 @@ static enum place look_at_both(const struct journal_entry *e)
 	if (at == PLACE_HAS || oldsecret_beside(path, e->path))
 		return at;
 	beside = look(path, e->uuid);
-	if (beside == PLACE_HAS)
-		return PLACE_HAS;
+	if (beside == PLACE_HAS) /* it goes as soon as it can: replace_settle() */
+		return at == PLACE_OTHER ? PLACE_UNKNOWN : PLACE_HAS;
 	return beside == PLACE_UNKNOWN ? PLACE_UNKNOWN : at;
+}
+
+/* Elsewhere than below the mount it may have been moved, and another file has its name. */
+static bool is_same_file(const struct journal_entry *e)
+{
+	struct stat st;
+
+	return lstat(e->path, &st) == 0 && st.st_dev == e->dev && st.st_ino == e->ino;
 }
 
 bool oldsecret_is(const struct journal_entry *e)
@@ -360,7 +368,8 @@ void oldsecret_settle(struct offline *o, const struct journal_entry *e)
 	at = look_at_both(e);
 	if (at == PLACE_HAS)
 		close_note(o, e->id);
-	else if (at == PLACE_OTHER || (at == PLACE_NONE && is_below))
+	else if ((at == PLACE_OTHER && (is_below || is_same_file(e))) ||
+		 (at == PLACE_NONE && is_below))
 		settle_gone(o, e);
 	else
 		log_warn("%s: not there any more, or not to be read: it cannot be said "

@@ -244,9 +244,15 @@ void ops_init(void *userdata, struct fuse_conn_info *conn)
 				       FUSE_CAP_READDIRPLUS_AUTO);
 	if (sv->cfg->writeback && !sv->cfg->shared)
 		conn->want |= conn->capable & FUSE_CAP_WRITEBACK_CACHE;
-	if (!sv->cfg->shared) /* the kernel's own are enough, and survive us */
+	/*
+	 * The kernel's own locks are enough, and survive us. Nobody else writes to the files: without
+	 * AUTO_INVAL_DATA the kernel does not drop pages for a new time of change. It would also drop one
+	 * whose WRITE waits for the next server, and read it again before that has been executed.
+	 */
+	if (!sv->cfg->shared)
 		conn->want &=
-			~(unsigned int)(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
+			~(unsigned int)(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS |
+					FUSE_CAP_AUTO_INVAL_DATA);
 	conn->max_write = SERVER_MAX_IO;
 	conn->max_background =
 		4096; /* parked background writes must not stall everyone */

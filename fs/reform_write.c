@@ -266,6 +266,18 @@ static vcf_err_t write_in_place(struct job *j, struct wanted *w, struct replace 
 	return err ? err : replace_switch(rep, j->old.fd);
 }
 
+static void take_back(struct job *j, struct replace *rep, uint64_t note)
+{
+	vcf_err_t err = 0;
+
+	if (rep->fd >= 0)
+		err = replace_discard(rep);
+	else
+		newsecret_undo(&j->secret);
+	if (!err)
+		oldsecret_cancel(&j->r->offline, note);
+}
+
 static vcf_err_t reform_in_place(struct job *j, struct wanted *w)
 {
 	struct replace rep = {.fd = -1, .dirfd = -1};
@@ -284,11 +296,7 @@ static vcf_err_t reform_in_place(struct job *j, struct wanted *w)
 		err = let_go(j, &rep, note);
 	} else if (err != -EUCLEAN) {
 		err = explain(j, err);
-		if (rep.fd >= 0)
-			replace_discard(&rep);
-		else
-			newsecret_undo(&j->secret);
-		oldsecret_cancel(&j->r->offline, note);
+		take_back(j, &rep, note);
 	}
 	replace_fini(&rep);
 	newsecret_fini(&j->secret);
@@ -310,6 +318,9 @@ static vcf_err_t reform_to_file(struct job *j)
 		err = -errno;
 	if (!err)
 		err = replace_copy_attributes(j->old.fd, out.fd, &st);
+	/* Who might read ciphertext may not read this; with a mask of 0 ACLs give nothing either. */
+	if (!err && fchmod(out.fd, st.st_mode & 0700) < 0)
+		err = -errno;
 	if (!err)
 		err = outfile_end(&out);
 	if (!err)

@@ -132,23 +132,44 @@ vcf_err_t replace_empty(int fd)
 	return sync_fd(fd);
 }
 
-void replace_discard(struct replace *r)
+/* A rename may have been done although it was said to have failed, on a network file system. */
+static bool is_only_beside(const struct replace *r)
+{
+	struct stat st, at;
+
+	return fstat(r->fd, &st) == 0 &&
+	       fstatat(r->dirfd, r->temp, &at, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       is_inode(&at, st.st_dev, st.st_ino) &&
+	       (fstatat(r->dirfd, r->name, &at, AT_SYMLINK_NOFOLLOW) < 0
+			? errno == ENOENT
+			: !is_inode(&at, st.st_dev, st.st_ino));
+}
+
+vcf_err_t replace_discard(struct replace *r)
 {
 	vcf_err_t err;
 
 	if (r->fd < 0)
-		return;
+		return 0;
+	if (!is_only_beside(r)) {
+		log_warn(
+			"%s: it cannot be told where the new file is: nothing is removed; the "
+			"next run looks again",
+			r->beside);
+		return -EUCLEAN;
+	}
 	err = replace_empty(r->fd);
 	CRASHPOINT("replace-emptied");
 	if (err) {
 		log_warn("%s: cannot be removed: %s", r->beside, strerror(-err));
-		return;
+		return 0;
 	}
 	newsecret_undo(r->secret);
 	if (r->secret->note) /* the next run looks for the file */
-		return;
+		return 0;
 	if (unlinkat(r->dirfd, r->temp, 0) < 0)
 		log_warn("%s: cannot be removed: %s", r->beside, strerror(errno));
+	return 0;
 }
 
 /* --- attributes --- */
@@ -267,6 +288,22 @@ static vcf_err_t rename_over(const struct replace *r)
 	return renameat(r->dirfd, r->temp, r->dirfd, r->name) < 0 ? -errno : 0;
 }
 
+/* Not under the name by which a later run would take it for the old one. */
+static void keep_found(const struct replace *r)
+{
+	char name[NAME_MAX + 1];
+
+	if (snprintf(name, sizeof(name), "%s.found", r->temp) >= (int)sizeof(name) ||
+	    renameat2(r->dirfd, r->temp, r->dirfd, name, RENAME_NOREPLACE) < 0)
+		log_err("%s: exchanged with a file that was put in its place meanwhile, "
+			"which is %s now: keep it",
+			r->path, r->beside);
+	else
+		log_err("%s: exchanged with a file that was put in its place meanwhile, "
+			"which is %s.found now",
+			r->path, r->beside);
+}
+
 static vcf_err_t change_places(const struct replace *r)
 {
 	vcf_err_t err = exchange(r);
@@ -279,9 +316,7 @@ static vcf_err_t change_places(const struct replace *r)
 	err = check_name(r, r->temp);
 	if (!err || !exchange(r))
 		return err;
-	log_err("%s: exchanged with a file that was put in its place meanwhile, which is "
-		"%s now",
-		r->path, r->beside);
+	keep_found(r);
 	return -EUCLEAN;
 }
 

@@ -48,7 +48,8 @@ NODISCARD vcf_err_t replace_switch(struct replace *r, int old);
 
 /* wipe: the old one's bytes are overwritten first. -errno: it is still there; the note stays. */
 NODISCARD vcf_err_t replace_finish(struct replace *r, int old, bool wipe);
-void replace_discard(struct replace *r);
+/* -EUCLEAN: it may be in its place already; all notes have to stay. */
+NODISCARD vcf_err_t replace_discard(struct replace *r);
 void replace_fini(struct replace *r);
 
 /*

@@ -3,14 +3,18 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fs/nodelock.h"
 #include "fs/replace_impl.h"
 #include "util/cleanup.h"
 #include "util/crashpoint.h"
 #include "util/io.h"
 #include "util/log.h"
+
+enum { CLOCK_SLACK_S = 1 };
 
 bool replace_is(const struct journal_entry *e)
 {
@@ -57,6 +61,31 @@ static vcf_err_t discard_new(struct offline *o, const struct journal_entry *e, i
 	return 0;
 }
 
+/*
+ * Nobody has it, and nobody wrote to it after it had lost its place: a daemon that was just opening it
+ * may have got it. Until fd is closed nobody opens it.
+ */
+static vcf_err_t check_old(int fd, const struct journal_entry *e)
+{
+	struct stat st;
+	vcf_err_t err;
+
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0 ||
+	    nodelock_byte(fd, NODELOCK_OPEN, true, false) == -EAGAIN)
+		return -EBUSY;
+	err = replace_check_alone(fd);
+	if (!err && fstat(fd, &st) < 0)
+		err = -errno;
+	if (!err && st.st_mtim.tv_sec > e->created + CLOCK_SLACK_S) {
+		log_warn(
+			"%s: was written to after another file had taken its place, and is "
+			"kept",
+			e->path);
+		return -EUCLEAN;
+	}
+	return err;
+}
+
 /* It is there: the old one goes, where it has not gone yet. */
 static vcf_err_t finish_old(struct offline *o, const struct journal_entry *e, int dirfd)
 {
@@ -66,6 +95,8 @@ static vcf_err_t finish_old(struct offline *o, const struct journal_entry *e, in
 
 	if (fd < 0 && fd != -ENOENT)
 		return fd;
+	if (!err && fd >= 0)
+		err = check_old(fd, e);
 	if (!err)
 		err = replace_remove(dirfd, temp, fd, e->path);
 	if (err)
@@ -77,6 +108,17 @@ static vcf_err_t finish_old(struct offline *o, const struct journal_entry *e, in
 			"before is removed, not overwritten",
 			e->path);
 	return 0;
+}
+
+/* Is the new container in its place, whatever its inode number is called? */
+static bool is_in_place(int dirfd, const char *path, const struct journal_entry *e)
+{
+	auto_close int fd =
+		io_open_file(dirfd, replace_name(path), O_RDONLY | O_NONBLOCK, false);
+	auto_container struct container *c = NULL;
+
+	return fd >= 0 && container_load(&c, fd, NULL, NULL) == 0 &&
+	       memcmp(container_subject(c)->uuid, e->uuid, UUID_LEN) == 0;
 }
 
 static bool has(int dirfd, const char *name, struct stat *st)
@@ -94,8 +136,9 @@ static vcf_err_t settle(struct offline *o, const struct journal_entry *e)
 		return dirfd;
 	place_of(path, e->path);
 	if (has(dirfd, replace_name(e->path), &beside))
-		return is_inode(&beside, e) ? discard_new(o, e, dirfd)
-					    : finish_old(o, e, dirfd);
+		return is_inode(&beside, e) && !is_in_place(dirfd, path, e)
+			       ? discard_new(o, e, dirfd)
+			       : finish_old(o, e, dirfd);
 	if (has(dirfd, replace_name(path), &st) && is_inode(&st, e))
 		return finish_old(o, e, dirfd);
 	if (e->derived) { /* nothing hangs on it but the file itself */

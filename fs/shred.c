@@ -289,6 +289,13 @@ enum left {
 	LEFT_OTHER, /* an empty file was left, and somebody has written to it */
 };
 
+/* What only a header that is half overwritten gives; anything else may be another time's. */
+static bool is_damage(vcf_err_t err)
+{
+	return err == -EBADMSG || err == -EPERM || err == -ENODATA ||
+	       err == -EKEYREJECTED;
+}
+
 /* Does its secret open it? -errno: that cannot be told. */
 static vcf_err_t try_secret(struct victim *v, enum left *left)
 {
@@ -298,14 +305,18 @@ static vcf_err_t try_secret(struct victim *v, enum left *left)
 	vcf_err_t err;
 
 	*left = LEFT_HALF;
-	if (container_load(&c, v->fd, NULL, NULL))
-		return 0;
+	err = container_load(&c, v->fd, NULL, NULL);
+	if (err)
+		return is_damage(err) ? 0 : err;
 	TEXT_CUT(f.path, v->e.path);
 	f.c = c;
 	err = offline_fetch(&v->s->offline, &f, &secret);
-	if (!err && container_unlock(c, secret, NULL) == 0)
+	if (err)
+		return err == -ENOKEY ? 0 : err;
+	err = container_unlock(c, secret, NULL);
+	if (!err)
 		*left = LEFT_WHOLE;
-	return err == -ENOKEY ? 0 : err;
+	return is_damage(err) ? 0 : err;
 }
 
 static vcf_err_t look_again(struct victim *v, enum left *left)
@@ -361,7 +372,8 @@ static vcf_err_t resume_open(struct victim *v, bool *done, const char **what)
 		close(STEAL_FD(&v->fd));
 	*what = "its secret may be in use";
 	if (!v->e.derived)
-		err = oldsecret_is_free(&v->s->offline, &v->e, &but, used);
+		err = oldsecret_is_free(&v->s->offline, &v->e, v->fd >= 0 ? &but : NULL,
+					used);
 	if (!err)
 		err = finish(v, &receipt, what);
 	json_object_put(receipt);
