@@ -71,17 +71,26 @@ static vcf_err_t make_own(struct newsecret *n, const char *path)
 
 /* --- derived --- */
 
-static vcf_err_t read_site(struct newsecret *n, unsigned char uuid[UUID_LEN])
+/* What the file of the service's site secret says, and its path. */
+static vcf_err_t look_up_site(const struct offline *o, const char *service,
+			      char path[PATH_MAX], unsigned char uuid[UUID_LEN],
+			      char key_id[TOKEN_KEY_ID_MAX + 1])
 {
-	char base[PATH_MAX], path[PATH_MAX];
-	bool is_default = strcmp(n->service, CONFIG_SERVICE_DEFAULT) == 0;
-	vcf_err_t err = mountpoint_state(base, sizeof(base), n->o->cfg, "site");
+	bool is_default = strcmp(service, CONFIG_SERVICE_DEFAULT) == 0;
+	char base[PATH_MAX];
+	vcf_err_t err = mountpoint_state(base, sizeof(base), o->cfg, "site");
 
 	if (!err)
-		err = sitekey_path(path, sizeof(path), base, n->service);
-	if (!err)
-		err = sitekey_read_file(path, is_default ? "" : n->service, uuid,
-					n->key_id);
+		err = sitekey_path(path, PATH_MAX, base, service);
+	return err ? err
+		   : sitekey_read_file(path, is_default ? "" : service, uuid, key_id);
+}
+
+static vcf_err_t read_site(struct newsecret *n, unsigned char uuid[UUID_LEN])
+{
+	char path[PATH_MAX];
+	vcf_err_t err = look_up_site(n->o, n->service, path, uuid, n->key_id);
+
 	if (!err && !*n->key_id) {
 		snprintf(
 			n->why, sizeof(n->why),
@@ -190,4 +199,76 @@ void newsecret_fini(struct newsecret *n)
 {
 	secret_free(n->secret);
 	n->secret = NULL;
+}
+
+/* --- the site's --- */
+
+#define SITE_TEXT "(site secret)"
+
+/* As sitekey.c does it: noted as in use, then named by the file, then nothing is left to be noted. */
+static vcf_err_t write_site(struct newsecret *n, const char *path)
+{
+	bool is_default = strcmp(n->service, CONFIG_SERVICE_DEFAULT) == 0;
+	vcf_err_t err = journal_set_using(n->o->journal, n->note, 0, 0, SITE_TEXT);
+
+	CRASHPOINT("newsecret-site");
+	return err ? err
+		   : sitekey_write_file(path, is_default ? "" : n->service, n->uuid,
+					n->key_id);
+}
+
+static vcf_err_t make_site(struct offline *o, const char *service, const char *path)
+{
+	struct newsecret n = {.o = o, .kind = NEWSECRET_OWN};
+	vcf_err_t err;
+
+	containerid_new(n.uuid);
+	TEXT_CUT(n.service, service);
+	err = make_own(&n, SITE_TEXT);
+	if (!err)
+		err = write_site(&n, path);
+	if (err)
+		newsecret_undo(&n);
+	else
+		newsecret_done(&n);
+	newsecret_fini(&n);
+	return err;
+}
+
+vcf_err_t newsecret_make_site(struct offline *o, const char *service)
+{
+	auto_journal struct journal *served = NULL;
+	char path[PATH_MAX], journal[PATH_MAX], key_id[TOKEN_KEY_ID_MAX + 1];
+	unsigned char uuid[UUID_LEN];
+	vcf_err_t err = mountpoint_state(journal, sizeof(journal), o->cfg, "journal");
+
+	if (!err)
+		err = look_up_site(o, service, path, uuid, key_id);
+	if (err || *key_id)
+		return err;
+	err = journal_open(&served, journal); /* a daemon has it */
+	if (!err)
+		err = look_up_site(o, service, path, uuid, key_id); /* by the last one */
+	return err || *key_id ? err : make_site(o, service, path);
+}
+
+bool newsecret_is_site(const struct journal_entry *e)
+{
+	return e->state == JOURNAL_USING && strcmp(e->path, SITE_TEXT) == 0;
+}
+
+/* Destroyed only if the file is read, and names another one or is not there. */
+void newsecret_settle_site(struct offline *o, const struct journal_entry *e)
+{
+	char path[PATH_MAX], key_id[TOKEN_KEY_ID_MAX + 1];
+	unsigned char uuid[UUID_LEN];
+	vcf_err_t err = look_up_site(o, e->service, path, uuid, key_id);
+
+	if (!err && (!*key_id || memcmp(uuid, e->uuid, UUID_LEN) != 0))
+		err = offline_destroy_unused(o, e);
+	if (!err)
+		err = journal_set(o->journal, e->id, JOURNAL_CLOSED, NULL, 0);
+	if (err)
+		log_warn("the site's secret %s stays noted: %s", e->key_id,
+			 strerror(-err));
 }

@@ -14,6 +14,8 @@
 #ifndef VCF_FS_NEWSECRET_H
 #define VCF_FS_NEWSECRET_H
 
+#include <stdbool.h>
+
 #include "fs/offline.h"
 
 enum newsecret_kind {
@@ -46,6 +48,16 @@ NODISCARD vcf_err_t newsecret_get(struct newsecret *n, struct offline *o,
 NODISCARD vcf_err_t newsecret_using(struct newsecret *n, int fd, const char *path);
 void newsecret_done(struct newsecret *n);
 void newsecret_undo(struct newsecret *n);
+/*
+ * The site's secret at that service is made, where there is none yet and nobody serves the mount, who
+ * would make it. Before threads. -EBUSY; errors are said by newsecret_get().
+ */
+NODISCARD vcf_err_t newsecret_make_site(struct offline *o, const char *service);
+
+/* offline_init(): is this the note of a site's secret that was being made, and what to do with it. */
+bool newsecret_is_site(const struct journal_entry *e);
+void newsecret_settle_site(struct offline *o, const struct journal_entry *e);
+
 /* Wipes; the note stays. */
 void newsecret_fini(struct newsecret *n);
 

@@ -33,6 +33,7 @@
 #include "fs/keysctl.h"
 #include "fs/keysettings.h"
 #include "fs/mountpoint.h"
+#include "fs/newsecret.h"
 #include "fs/nodelock.h"
 #include "fs/offline_impl.h"
 #include "fs/oldsecret.h"
@@ -180,6 +181,10 @@ static int settle_entry(void *arg, const struct journal_entry *e)
 	char label[UUID_TEXT_LEN + 1];
 	vcf_err_t err = 0;
 
+	if (newsecret_is_site(e)) {
+		newsecret_settle_site(o, e);
+		return 0;
+	}
 	if (replace_is(e)) {
 		replace_settle(o, e);
 		return 0;

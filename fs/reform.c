@@ -10,6 +10,7 @@
 #include "fs/exitcode.h"
 #include "fs/reform_impl.h"
 #include "fs/replace.h"
+#include "util/log.h"
 
 static vcf_err_t reform_one(void *arg, struct tool_file *f)
 {
@@ -39,6 +40,26 @@ static bool is_wanted(void *arg, const struct treescan_file *f)
 	return f->peek.kind == PEEK_CONTAINER;
 }
 
+/* Where a derived rule covers one of them; newsecret_get() says what is wrong. */
+static void make_sites(struct reform *r, char *const *paths, size_t cnt)
+{
+	const struct rules *rules = r->offline.rules;
+	struct tool_place place;
+
+	for (size_t i = 0; r->kind == REFORM_ENCRYPT && i < cnt; i++) {
+		if (!tool_place(&r->tool, paths[i], &place) && *place.rel &&
+		    rules_class(rules, place.rel) == CLASS_DERIVED &&
+		    newsecret_make_site(&r->offline, rules_service(rules, place.rel)))
+			log_dbg("%s: no secret of the site", place.rel);
+	}
+}
+
+static int run_paths(struct reform *r, char *const *paths, size_t cnt)
+{
+	make_sites(r, paths, cnt);
+	return tool_run(&r->tool, paths, cnt, reform_one, r);
+}
+
 static int run_found(struct reform *r)
 {
 	struct tool_list list;
@@ -50,7 +71,7 @@ static int run_found(struct reform *r)
 			r->tool.cfg->backing, strerror(-err));
 		return exit_code_of(err);
 	}
-	code = tool_run(&r->tool, list.paths, list.cnt, reform_one, r);
+	code = run_paths(r, list.paths, list.cnt);
 	tool_list_free(&list);
 	return code;
 }
@@ -64,8 +85,7 @@ static int run_offline(struct reform *r, int argc, char **argv)
 	prctl(PR_SET_DUMPABLE, 0);
 	code = offline_init(&r->offline, r->tool.command, r->tool.cfg, r->tool.runtime);
 	if (!code)
-		code = r->all ? run_found(r)
-			      : tool_run(&r->tool, argv, (size_t)argc, reform_one, r);
+		code = r->all ? run_found(r) : run_paths(r, argv, (size_t)argc);
 	offline_fini(&r->offline);
 	return code;
 }

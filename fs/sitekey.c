@@ -125,8 +125,8 @@ static void sync_folder(const char *path)
 		log_warn("%s: its folder could not be synced: %s", path, strerror(errno));
 }
 
-static vcf_err_t write_file(const char *path, const struct reserved *res,
-			    const char *service)
+vcf_err_t sitekey_write_file(const char *path, const char *service,
+			     const unsigned char uuid_bytes[UUID_LEN], const char *key_id)
 {
 	char tmp[4096], text[FILE_LEN_MAX], uuid[UUID_TEXT_LEN + 1];
 	auto_close int fd = -1;
@@ -134,9 +134,9 @@ static vcf_err_t write_file(const char *path, const struct reserved *res,
 
 	if (snprintf(tmp, sizeof(tmp), "%s~", path) >= (int)sizeof(tmp))
 		return -ENAMETOOLONG;
-	uuid_unparse_lower(res->uuid, uuid);
-	snprintf(text, sizeof(text), "%s %s%s%s\n", uuid, res->key_id,
-		 *service ? " " : "", service);
+	uuid_unparse_lower(uuid_bytes, uuid);
+	snprintf(text, sizeof(text), "%s %s%s%s\n", uuid, key_id, *service ? " " : "",
+		 service);
 	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
@@ -250,7 +250,7 @@ static vcf_err_t adopt(struct sitekey *k, struct reserved *res)
 
 	CRASHPOINT("site-using");
 	if (!err)
-		err = write_file(k->path, res, k->service);
+		err = sitekey_write_file(k->path, k->service, res->uuid, res->key_id);
 	if (err) {
 		log_err("%s: cannot be written: %s", k->path, strerror(-err));
 		reserve_put_back(k->reserve, res);

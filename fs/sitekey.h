@@ -29,6 +29,10 @@ NODISCARD vcf_err_t sitekey_path(char *dst, size_t room, const char *base,
 NODISCARD vcf_err_t sitekey_read_file(const char *path, const char *service,
 				      unsigned char uuid[UUID_LEN],
 				      char key_id[TOKEN_KEY_ID_MAX + 1]);
+/* Names a secret that nothing is derived from yet, "" as service for the default one; durable. */
+NODISCARD vcf_err_t sitekey_write_file(const char *path, const char *service,
+				       const unsigned char uuid[UUID_LEN],
+				       const char *key_id);
 void sitekey_free(struct sitekey *k);
 
 /*

@@ -35,9 +35,9 @@ mkdir "$W/out"
 tool() { # WHAT FILE
 	local what=$1 file=$2
 	case $what in
-	encrypt | wipe)
+	encrypt | wipe | site)
 		set -- encrypt
-		[ "$what" = encrypt ] || set -- encrypt --wipe
+		[ "$what" != wipe ] || set -- encrypt --wipe
 		;;
 	luks1) set -- convert --format luks1 ;;
 	luks2) set -- convert --format luks2 --sector-size 4096 ;;
@@ -92,6 +92,7 @@ prepare() { # WHAT FILE   the state that it begins with
 	case $1 in
 	luks1 | decrypt | output) run encrypt "$2" ;;
 	luks2) run encrypt "$2" && run luks1 "$2" ;;
+	site) rm -f "$KEYS"/* "$W/state"/*/site ;;
 	esac
 }
 
@@ -144,6 +145,7 @@ walk() { # WHAT FILE
 if [ "$kills" -ge 0 ]; then
 	walk encrypt f
 	walk wipe f.part
+	walk site f.part
 	walk luks1 f
 	walk luks2 f.part
 	walk decrypt f
