@@ -233,6 +233,14 @@ static int begin_offline(struct rekey_run *r)
 	return r->offline_code;
 }
 
+/* Here and now: not where the mount would not either. */
+static bool may_destroy(const struct rekey_run *r, const struct target *t)
+{
+	const struct config *s = config_service(r->tool.cfg, t->token.service);
+
+	return s && !s->keep && !s->controller;
+}
+
 static void end_old(struct rekey_run *r, const struct target *t, uint64_t note,
 		    const struct offline_file *f, const struct offline_change *ch)
 {
@@ -240,7 +248,7 @@ static void end_old(struct rekey_run *r, const struct target *t, uint64_t note,
 	struct oldsecret_answer answer = {.word = NULL};
 	vcf_err_t err = 0;
 
-	if (r->destroy_now && note)
+	if (r->destroy_now && note && may_destroy(r, t))
 		err = oldsecret_end_now(&r->offline, note, &answer);
 	if (!answer.word)
 		err = oldsecret_gone(&r->offline, note, r->destroy_now, &end);

@@ -15,7 +15,7 @@
 
 #define SECTORS (NODELOCK_BASE + (1ull << 61))
 
-enum { OPENED_TRIES = 200, OPENED_PAUSE_MS = 10 };
+enum { OPENED_TRIES = 200, ALONE_TRIES = 10, OPENED_PAUSE_MS = 10 };
 
 static _Thread_local _Atomic uint64_t *wait_mark;
 
@@ -107,12 +107,13 @@ void nodelock_no_readahead(int fd)
 }
 
 /* Who holds it exclusively looks for a moment, or wipes a file that has no name. */
-vcf_err_t nodelock_opened(int fd)
+vcf_err_t nodelock_opened(int fd, bool shared)
 {
 	const struct timespec pause = {.tv_nsec = OPENED_PAUSE_MS * 1000000l};
 	vcf_err_t err = -EAGAIN;
 
-	for (int i = 0; i < OPENED_TRIES && err == -EAGAIN; i++) {
+	for (int i = 0; i < (shared ? OPENED_TRIES : ALONE_TRIES) && err == -EAGAIN;
+	     i++) {
 		if (i)
 			nanosleep(&pause, NULL);
 		err = nodelock_byte(fd, NODELOCK_OPEN, false, false);

@@ -54,8 +54,11 @@ bool nodelock_fuse_below(void); /* is it a FUSE file system? */
 void nodelock_look_anew(int fd);
 void nodelock_no_readahead(int fd);
 
-/* OPEN, shared, for a handle that was just opened: waits a little for who looks or wipes. -EBUSY. */
-NODISCARD vcf_err_t nodelock_opened(int fd);
+/*
+ * OPEN, shared, for a handle that was just opened: waits a little for who looks or wipes, on other
+ * nodes two seconds at most, else for a command of this one a tenth of a second. -EBUSY.
+ */
+NODISCARD vcf_err_t nodelock_opened(int fd, bool shared);
 
 /*
  * For a change of a header that is there: HEADER, exclusive, until fd is closed; where no other node

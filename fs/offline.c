@@ -38,6 +38,7 @@
 #include "fs/offline_impl.h"
 #include "fs/oldsecret.h"
 #include "fs/replace.h"
+#include "fs/serve.h"
 #include "fs/statusfile.h"
 #include "util/cleanup.h"
 #include "util/io.h"
@@ -48,6 +49,7 @@ enum { ARRIVAL_S = 300 };
 
 int offline_init_crypto(void)
 {
+	serve_harden();
 	return secret_arena_init() || crypto_init() || container_init() ? EXIT_FAILED
 									: EXIT_OK;
 }
@@ -362,7 +364,7 @@ const char *offline_refusal(vcf_err_t err)
 {
 	switch (err) {
 	case -EBUSY:
-		return "a daemon has it open; see vmcryptfs status";
+		return "a daemon has it open, or somebody has it open otherwise; see vmcryptfs status";
 	case -EWOULDBLOCK:
 		return "another command works on it";
 	case -EXDEV:
@@ -403,6 +405,9 @@ static vcf_err_t open_file(struct offline_file *f, const char *path, const char 
 	if (change && flock(f->fd, LOCK_EX | LOCK_NB) < 0)
 		return -errno;
 	err = change ? offline_check_daemons(runtime, f->fd, &st) : 0;
+	/* QEMU's own LUKS driver, a loop device: they take no lock of ours */
+	if (!err && change && S_ISREG(st.st_mode))
+		err = replace_check_alone(f->fd);
 	nodelock_begin(f->fd);
 	nodelock_look_anew(f->fd);
 	return err;

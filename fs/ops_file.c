@@ -134,7 +134,7 @@ static vcf_err_t hold_open(struct server *sv, const struct node *n, int fd)
 
 	if (sv->cfg->shared)
 		nodelock_no_readahead(fd);
-	err = nodelock_opened(fd);
+	err = nodelock_opened(fd, sv->cfg->shared);
 	if (err == -EBUSY && !state_path(sv->state, n, path))
 		log_info("%s: not opened: a command works on it", path);
 	/* Without such locks there are no other nodes, and commands go by what status says. */

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 
 #include "fs/cmd.h"
 #include "fs/exitcode.h"
@@ -82,7 +81,6 @@ static int run_offline(struct reform *r, int argc, char **argv)
 
 	if (code)
 		return code;
-	prctl(PR_SET_DUMPABLE, 0);
 	code = offline_init(&r->offline, r->tool.command, r->tool.cfg, r->tool.runtime);
 	if (!code)
 		code = r->all ? run_found(r) : run_paths(r, argv, (size_t)argc);

@@ -318,9 +318,6 @@ static vcf_err_t reform_to_file(struct job *j)
 		err = -errno;
 	if (!err)
 		err = replace_copy_attributes(j->old.fd, out.fd, &st);
-	/* Who might read ciphertext may not read this; with a mask of 0 ACLs give nothing either. */
-	if (!err && fchmod(out.fd, st.st_mode & 0700) < 0)
-		err = -errno;
 	if (!err)
 		err = outfile_end(&out);
 	if (!err)

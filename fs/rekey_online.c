@@ -19,6 +19,7 @@ enum {
 	PAUSE_MIN_MS = 5,
 	PAUSE_MAX_MS = 100,
 	SILENCE_MS = 30 * 1000, /* a new server takes as long at most */
+	PASSING_MS = 60 * 1000, /* that somebody else is at the header */
 };
 
 static struct json_object *make_request(const struct rekey_request *r)
@@ -88,7 +89,7 @@ static void rest(unsigned int *ms)
 static vcf_err_t poll(const struct rekey_request *r, const char *socket,
 		      struct json_object *request, struct json_object **answer)
 {
-	uint64_t heard_ms = clock_now_ms();
+	uint64_t heard_ms = clock_now_ms(), passing_ms = 0;
 	unsigned int pause_ms = PAUSE_MIN_MS;
 	bool ever = false;
 
@@ -104,7 +105,11 @@ static vcf_err_t poll(const struct rekey_request *r, const char *socket,
 				*answer = o;
 				return err;
 			}
+			if (json_flag(o, "passing") && !passing_ms)
+				passing_ms = heard_ms;
 			json_object_put(o);
+			if (passing_ms && heard_ms - passing_ms > PASSING_MS)
+				return -EBUSY; /* somebody else stays at its header */
 		} else if (!ever && !is_there(r)) {
 			return -ECONNREFUSED;
 		} else if (clock_now_ms() - heard_ms > SILENCE_MS) {

@@ -22,6 +22,7 @@ enum {
 struct record {
 	struct record *next;
 	struct rekeyer *r;
+	uint64_t dev, ino; /* copies of one container have one uuid */
 	unsigned char uuid[UUID_LEN];
 	bool ended;		    /* (l) */
 	uint64_t ended_ms;	    /* (l) monotonic */
@@ -68,11 +69,12 @@ static void drop_locked(struct rekeyer *r, struct record *gone)
 	free(gone);
 }
 
-static struct record *find_locked(struct rekeyer *r, const unsigned char uuid[UUID_LEN])
+static struct record *find_locked(struct rekeyer *r, const struct rekeyjob_order *w)
 {
 	struct record *o = r->records;
 
-	while (o && memcmp(o->uuid, uuid, UUID_LEN) != 0)
+	while (o && (o->dev != w->dev || o->ino != w->ino ||
+		     memcmp(o->uuid, w->uuid, UUID_LEN) != 0))
 		o = o->next;
 	return o;
 }
@@ -137,6 +139,8 @@ static vcf_err_t start_locked(struct rekeyer *r, const struct rekeyjob_order *or
 	if (!o)
 		return -ENOMEM;
 	o->r = r;
+	o->dev = order->dev;
+	o->ino = order->ino;
 	memcpy(o->uuid, order->uuid, UUID_LEN);
 	err = rekeyjob_start(r->sv, order, finish, o);
 	if (err) {
@@ -215,7 +219,7 @@ struct json_object *rekeyer_ask(struct rekeyer *r, struct json_object *request)
 	if (err)
 		return failure(err, NULL);
 	SCOPED_LOCK(&r->lock);
-	o = find_locked(r, w.order.uuid);
+	o = find_locked(r, &w.order);
 	if (!o && count_locked(r) < AT_ONCE_MAX && !r->sv->taking_over)
 		err = start_locked(r, &w.order);
 	if (err)
@@ -223,6 +227,8 @@ struct json_object *rekeyer_ask(struct rekeyer *r, struct json_object *request)
 	if (!o || !o->ended)
 		return state("waits");
 	answer = is_passing(&o->res) ? state("waits") : outcome(&o->res);
+	if (is_passing(&o->res))
+		json_put_flag(answer, "passing", true);
 	drop_locked(r, o);
 	return answer;
 }

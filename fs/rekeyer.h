@@ -6,7 +6,7 @@
  *   {"op":"rekey","dev":N,"ino":N,"path":TEXT,"uuid":TEXT,"service":TEXT,"now":false}
  *       path: below the mount; uuid: of the header that is to be changed; service: the next
  *       secret's, "": as rekeyjob.h says; now: the old secret is due at once
- *   {"state":"waits"}
+ *   {"state":"waits"}, with "passing":true where somebody else is at its header just now
  *   {"state":"done","uuid","key_id","service","generation","changed", and if that:
  *       "old_key_id","old_service","old":"site"|"kept"|"queued","due","escrow_lost"}
  *   {"state":"failed","code":ERRNO,"text":TEXT}

@@ -9,6 +9,7 @@
 #include "fs/exitcode.h"
 #include "fs/keycall.h"
 #include "fs/keysettings.h"
+#include "fs/serve.h"
 
 static vcf_err_t connect_service(struct keyservice **ks, const struct config *cfg,
 				 const struct config *service)
@@ -28,6 +29,7 @@ int toolkeys_begin(struct toolkeys *k, const struct config *cfg, const char *com
 	const struct config *service;
 
 	*k = (struct toolkeys){.cfg = cfg};
+	serve_harden();
 	if (secret_arena_init() || crypto_init() || container_init())
 		return EXIT_FAILED; /* logged */
 	keycall_begin(cfg, command);

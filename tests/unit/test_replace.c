@@ -136,7 +136,7 @@ START_TEST(discarded)
 	struct replace r;
 
 	begin(&n, &r, old);
-	replace_discard(&r);
+	ck_assert_int_eq(replace_discard(&r), 0);
 	replace_fini(&r);
 	has(image, "old");
 	has(beside, NULL);
@@ -179,7 +179,7 @@ START_TEST(changed_meanwhile)
 		break;
 	}
 	ck_assert_int_eq(replace_switch(&r, old), _i == OPENED ? -EBUSY : -ESTALE);
-	replace_discard(&r);
+	ck_assert_int_eq(replace_discard(&r), 0);
 	replace_fini(&r);
 	has(image, _i == WRITTEN   ? "OLD"
 		   : _i == REMOVED ? NULL
@@ -231,7 +231,7 @@ START_TEST(in_the_way)
 
 	close(put(beside, ""));
 	begin(&n, &r, old);
-	replace_discard(&r);
+	ck_assert_int_eq(replace_discard(&r), 0);
 	replace_fini(&r);
 	close(put(beside, "somebody's"));
 	ck_assert_int_eq(newsecret_get(&n, &o, NEWSECRET_NONE, "default", beside), 0);
