@@ -219,15 +219,16 @@ static const struct {
 } cuts[] = {
 	{SAME, NOTHING, "back", 0, 0},	     {OTHER, NOTHING, "back", 0, 1},
 	{PLAIN, NOTHING, "back", 0, 1},	     {EMPTY, NOTHING, "back", 0, 1},
-	{NOTHING, NOTHING, "back", 0, 1},    {OTHER, SAME, "back", 0, 0},
-	{PLAIN, SAME, "back", 0, 0},	     {OTHER, OTHER, "back", 0, 1},
+	{NOTHING, NOTHING, "back", 0, 1},    {OTHER, SAME, "back", 1, 0},
+	{PLAIN, SAME, "back", 1, 0},	     {OTHER, OTHER, "back", 0, 1},
 	{NOTHING, SAME, "elsewhere", 0, 0},  {SAME, NOTHING, "elsewhere", 0, 0},
 	{OTHER, NOTHING, "elsewhere", 0, 1}, {NOTHING, NOTHING, "elsewhere", 1, 0},
 };
 
 static void leave(const char *path, int what)
 {
-	unlink(path);
+	if (what == NOTHING)
+		unlink(path); /* else it stays the same file, as below a rekey */
 	if (what == SAME || what == OTHER)
 		put_made(path, what == SAME ? MADE_LUKS2 : MADE_LUKS1);
 	else if (what == PLAIN)

@@ -216,10 +216,34 @@ START_TEST(cut_short)
 	snprintf(path, sizeof(path), "%s/elsewhere", root);
 	if (_i == MOVED_ON) /* by its name, through the mount */
 		ck_assert_int_eq(rename(image, path), 0);
+	close(STEAL_FD(&old));
 	cut(&r);
 	has(_i == MOVED_ON ? path : image, _i == BEGUN ? "old" : "new");
 	has(beside, NULL);
 	ck_assert_int_eq(notes(), 0);
+}
+END_TEST
+
+/* Somebody was just opening the old one, and got it; or has written to it since. */
+START_TEST(cut_short_in_use)
+{
+	auto_close int old = put(image, "old"), other = -1;
+	struct timespec later[2] = {{.tv_sec = time(NULL) + 60},
+				    {.tv_sec = time(NULL) + 60}};
+	struct newsecret n;
+	struct replace r;
+
+	begin(&n, &r, old);
+	ck_assert_int_eq(replace_switch(&r, old), 0);
+	if (_i)
+		ck_assert_int_eq(futimens(old, later), 0);
+	else
+		other = open(beside, O_RDWR);
+	close(STEAL_FD(&old));
+	cut(&r);
+	has(image, "new");
+	has(beside, "old");
+	ck_assert_int_eq(notes(), 1);
 }
 END_TEST
 
@@ -264,6 +288,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tc, discarded);
 	tcase_add_loop_test(tc, changed_meanwhile, WRITTEN, OPENED + 1);
 	tcase_add_loop_test(tc, cut_short, BEGUN, MOVED_ON + 1);
+	tcase_add_loop_test(tc, cut_short_in_use, 0, 2);
 	tcase_add_test(tc, in_the_way);
 	tcase_add_test(tc, temp_names);
 	suite_add_tcase(s, tc);
