@@ -120,11 +120,10 @@ static vcf_err_t attach_mended(struct container *c)
 	return container_attach(c);
 }
 
-/* As much of it as a header may take; its geometry is not known yet. */
-static vcf_err_t copy_head(struct container **out, int fd, uint64_t file_len)
+/* The first len bytes. */
+static vcf_err_t copy_head(struct container **out, int fd, uint64_t len)
 {
 	auto_container struct container *c = NULL;
-	uint64_t len = file_len < DATA_OFF_MAX ? file_len : DATA_OFF_MAX;
 	vcf_err_t err = container_new(&c, len);
 
 	if (!err)
@@ -154,12 +153,8 @@ static vcf_err_t load_exact(struct container **out, int fd, const struct contain
 {
 	auto_container struct container *c = NULL;
 	uint64_t data_off = crypt_get_data_offset(look->cd) * LUKS_SECTOR_LEN;
-	vcf_err_t err = container_new(&c, data_off);
+	vcf_err_t err = copy_head(&c, fd, data_off);
 
-	if (!err)
-		err = container_read_header(c, fd);
-	if (!err)
-		err = attach_mended(c);
 	if (err)
 		return err;
 	*why = describe(c, look);
@@ -192,7 +187,8 @@ vcf_err_t container_load_foreign(struct container **out, int fd, const char **wh
 	*why = "it is a container of vmcryptfs already";
 	if (is_ours(fd))
 		return -EEXIST;
-	err = copy_head(&look, fd, len);
+	/* As much of it as a header may take; its geometry is not known yet. */
+	err = copy_head(&look, fd, len < DATA_OFF_MAX ? len : DATA_OFF_MAX);
 	if (err)
 		return err;
 	*why = crypt_load(look->cd, CRYPT_LUKS, NULL) < 0 ? "its LUKS header is damaged"

@@ -96,3 +96,16 @@ void keysettings_fini(struct keysettings *s)
 {
 	free(s->options);
 }
+
+vcf_err_t keysettings_connect(struct keyservice **ks, const struct config *cfg,
+			      const struct config *service)
+{
+	struct keysettings s = {0};
+	vcf_err_t err = keysettings_init(&s, cfg, service);
+
+	s.kc.give_up = true;
+	if (!err)
+		err = keyservice_new(ks, &s.kc);
+	keysettings_fini(&s);
+	return err;
+}

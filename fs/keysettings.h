@@ -30,4 +30,8 @@ void keysettings_spawner(struct keysettings *s, const struct server *sv);
 uint32_t keysettings_digest(const struct config *cfg, const struct config *service);
 void keysettings_fini(struct keysettings *s);
 
+/* The key service, for a command: one that does not wait for a helper that does not start. */
+NODISCARD vcf_err_t keysettings_connect(struct keyservice **ks, const struct config *cfg,
+					const struct config *service);
+
 #endif

@@ -93,19 +93,6 @@ static vcf_err_t destroy_label(struct keyservice *ks, const struct journal_entry
 	return err == -ENOKEY ? 0 : err;
 }
 
-static vcf_err_t connect_service(struct keyservice **ks, const struct config *cfg,
-				 const struct config *service)
-{
-	struct keysettings s = {0};
-	vcf_err_t err = keysettings_init(&s, cfg, service);
-
-	s.kc.give_up = true;
-	if (!err)
-		err = keyservice_new(ks, &s.kc);
-	keysettings_fini(&s);
-	return err;
-}
-
 vcf_err_t offline_service(struct offline *o, const char *name, struct keyservice **ks)
 {
 	SCOPED_LOCK(&o->lock);
@@ -122,7 +109,7 @@ vcf_err_t offline_service(struct offline *o, const char *name, struct keyservice
 		return -ENOKEY;
 	}
 	if (!o->ks[i])
-		err = connect_service(&o->ks[i], o->cfg, service);
+		err = keysettings_connect(&o->ks[i], o->cfg, service);
 	if (!err)
 		*ks = o->ks[i];
 	return err;
@@ -510,4 +497,16 @@ vcf_err_t offline_fetch(struct offline *o, const struct offline_file *f,
 		return token_derive_secret(secret, base, container_subject(f->c)->uuid);
 	*secret = STEAL_PTR(&base);
 	return 0;
+}
+
+const char *offline_place(const struct offline *o, const char *path)
+{
+	char backing[PATH_MAX];
+	size_t len;
+
+	if (!o->cfg->backing || !realpath(o->cfg->backing, backing))
+		return NULL;
+	len = strlen(backing);
+	return strncmp(path, backing, len) == 0 && path[len] == '/' ? path + len + 1
+								    : NULL;
 }

@@ -108,6 +108,9 @@ NODISCARD vcf_err_t offline_adopt(struct offline *o, struct offline_file *f,
 NODISCARD vcf_err_t offline_fetch_id(struct offline *o, const struct offline_file *f,
 				     const char *service, const char *id,
 				     struct secret **secret);
+/* What follows the backing folder in an absolute path; NULL: it is not below. */
+const char *offline_place(const struct offline *o, const char *path);
+
 /* The key service of that name; thread-safe. -ENOKEY: none is configured; said. */
 NODISCARD vcf_err_t offline_service(struct offline *o, const char *name,
 				    struct keyservice **ks);

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Another secret for a container that no daemon has open, or the first one of ours for a foreign one. */
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -27,19 +25,6 @@ struct fresh {
 	char context_text[TOKEN_CONTEXT_MAX + 1];
 };
 
-/* The file's place in the backing folder, or NULL. */
-static const char *place_of(const struct offline *o, const char *path)
-{
-	char backing[PATH_MAX];
-	size_t len;
-
-	if (!o->cfg->backing || !realpath(o->cfg->backing, backing))
-		return NULL;
-	len = strlen(backing);
-	return strncmp(path, backing, len) == 0 && path[len] == '/' ? path + len + 1
-								    : NULL;
-}
-
 /* What the rules say of it; one that lies somewhere else stays what it is. */
 static void look_up(struct fresh *n)
 {
@@ -47,7 +32,7 @@ static void look_up(struct fresh *n)
 	const struct config *d = fstat(n->f->fd, &st) == 0 && S_ISBLK(st.st_mode)
 					 ? device_by_rdev(n->o->cfg, st.st_rdev)
 					 : NULL;
-	const char *place = d ? d->device_name : place_of(n->o, n->f->path);
+	const char *place = d ? d->device_name : offline_place(n->o, n->f->path);
 
 	if (!*n->ch->service) {
 		TEXT_CUT(n->ch->service, container_token(n->f->c)->service);
@@ -65,7 +50,7 @@ static void look_up(struct fresh *n)
 vcf_err_t offline_fetch_id(struct offline *o, const struct offline_file *f,
 			   const char *service, const char *id, struct secret **secret)
 {
-	const char *place = place_of(o, f->path);
+	const char *place = offline_place(o, f->path);
 
 	if (!*service)
 		service = place ? rules_service(o->rules, place) : CONFIG_SERVICE_DEFAULT;
@@ -298,7 +283,7 @@ vcf_err_t offline_rekey(struct offline *o, struct offline_file *f)
 
 vcf_err_t offline_adopt(struct offline *o, struct offline_file *f, enum token_holes holes)
 {
-	const char *place = place_of(o, f->path);
+	const char *place = offline_place(o, f->path);
 
 	if (place && !rules_is_image(rules_class(o->rules, place))) {
 		fprintf(stderr,

@@ -84,17 +84,12 @@ vcf_err_t oldsecret_beside(char dst[PATH_MAX], const char *path)
 
 /* --- handing over --- */
 
-/* The file's place below the mount, where it lies there; else its path. */
+/* As the mount knows it, where it lies there. */
 static const char *shown_path(const struct offline *o, const char *path)
 {
-	char backing[PATH_MAX];
-	size_t len;
+	const char *place = offline_place(o, path);
 
-	if (!o->cfg->backing || !realpath(o->cfg->backing, backing))
-		return path;
-	len = strlen(backing);
-	return strncmp(path, backing, len) == 0 && path[len] == '/' ? path + len + 1
-								    : path;
+	return place ? place : path;
 }
 
 static vcf_err_t put_header(struct json_object *item, struct offline *o, uint64_t id)
@@ -356,7 +351,7 @@ static void settle_gone(struct offline *o, const struct journal_entry *e)
 
 void oldsecret_settle(struct offline *o, const struct journal_entry *e)
 {
-	bool is_below = shown_path(o, e->path) != e->path;
+	bool is_below = offline_place(o, e->path) != NULL;
 	enum place at;
 
 	if (e->state == JOURNAL_WIPED) {

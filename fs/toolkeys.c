@@ -11,19 +11,6 @@
 #include "fs/keysettings.h"
 #include "fs/serve.h"
 
-static vcf_err_t connect_service(struct keyservice **ks, const struct config *cfg,
-				 const struct config *service)
-{
-	struct keysettings s = {0};
-	vcf_err_t err = keysettings_init(&s, cfg, service);
-
-	s.kc.give_up = true;
-	if (!err)
-		err = keyservice_new(ks, &s.kc);
-	keysettings_fini(&s);
-	return err;
-}
-
 int toolkeys_begin(struct toolkeys *k, const struct config *cfg, const char *command)
 {
 	const struct config *service;
@@ -34,7 +21,7 @@ int toolkeys_begin(struct toolkeys *k, const struct config *cfg, const char *com
 		return EXIT_FAILED; /* logged */
 	keycall_begin(cfg, command);
 	for (size_t i = 0; (service = config_service_at(cfg, i)); i++) {
-		vcf_err_t err = connect_service(&k->ks[i], cfg, service);
+		vcf_err_t err = keysettings_connect(&k->ks[i], cfg, service);
 
 		if (!err)
 			continue;
